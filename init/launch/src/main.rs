@@ -1,0 +1,2 @@
+//! kos-launch
+fn main() {}

@@ -1,0 +1,2 @@
+//! kos-init
+fn main() {}

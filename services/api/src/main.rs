@@ -1,0 +1,2 @@
+//! kos-api
+fn main() {}

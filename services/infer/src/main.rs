@@ -1,0 +1,2 @@
+//! kos-infer
+fn main() {}

@@ -1,0 +1,2 @@
+//! kos-net
+fn main() {}

@@ -1,0 +1,2 @@
+//! Exits at once.
+fn main() {}
