@@ -1,0 +1,180 @@
+//! What PID 1 says about services and the machine, to whoever asks over D-Bus.
+//!
+//! The interface is `org.kos.Init1` at `/org/kos/Init1`; these are its structures. Times are
+//! milliseconds since boot (`CLOCK_BOOTTIME`) unless a name says otherwise.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// D-Bus interface name of PID 1's manager object.
+pub const INTERFACE: &str = "org.kos.Init1";
+/// D-Bus object path of PID 1's manager object.
+pub const OBJECT_PATH: &str = "/org/kos/Init1";
+/// Where PID 1 listens, peer to peer.
+pub const SOCKET: &str = "/run/kos/init.sock";
+
+/// Where a service is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Not running, and nobody asked it to.
+    Stopped,
+    /// Its process exists but has not said that it is ready, or it waits for what it requires.
+    Starting,
+    /// Doing its work.
+    Ready,
+    /// Asked to end, not yet gone.
+    Stopping,
+    /// Ended by itself; it will be started again after a delay.
+    Backoff,
+    /// Ended, and will not be started again by itself.
+    Failed,
+    /// Its cgroup is frozen.
+    Frozen,
+    /// Kept from running by policy.
+    Quarantined,
+}
+
+impl State {
+    /// Every state, in the order of the diagram in ARCHITECTURE.md.
+    pub const ALL: [State; 8] = [
+        State::Stopped,
+        State::Starting,
+        State::Ready,
+        State::Stopping,
+        State::Backoff,
+        State::Failed,
+        State::Frozen,
+        State::Quarantined,
+    ];
+
+    /// The name used in every API, on the console and in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Stopped => "stopped",
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Stopping => "stopping",
+            State::Backoff => "backoff",
+            State::Failed => "failed",
+            State::Frozen => "frozen",
+            State::Quarantined => "quarantined",
+        }
+    }
+
+    /// Whether the boot need not wait for this service any longer.
+    pub const fn is_settled(self) -> bool {
+        !matches!(self, State::Starting | State::Stopping)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// One service as PID 1 sees it now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "dbus", derive(zvariant::Type))]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// One line of what it is for.
+    pub description: String,
+    /// [`State`] by name.
+    pub state: String,
+    /// Why it is in that state, as a sentence.
+    pub reason: String,
+    /// What the service itself said last through `STATUS=`.
+    pub status_text: String,
+    /// When it came into that state.
+    pub since_ms: u64,
+    /// How long its process has been running; 0 when there is none.
+    pub uptime_ms: u64,
+    /// Process id of the program in PID 1's namespace; 0 when there is none.
+    pub pid: u32,
+    /// How often it was started again by itself since boot or since an operator started it.
+    pub restarts: u32,
+    /// The last time it ended by itself: why; empty when it never did.
+    pub last_failure: String,
+    /// Memory that its cgroup uses, in bytes.
+    pub memory: u64,
+    /// Its memory limit, in bytes; 0 when there is none.
+    pub memory_max: u64,
+    /// CPU time that its cgroup has used, in microseconds.
+    pub cpu_usec: u64,
+    /// Processes and threads in its cgroup.
+    pub tasks: u32,
+    /// Whether its failure reboots the box.
+    pub essential: bool,
+}
+
+/// One phase of the boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "dbus", derive(zvariant::Type))]
+pub struct PhaseRecord {
+    /// Its name.
+    pub name: String,
+    /// When it began.
+    pub started_ms: u64,
+    /// How long it took, in microseconds.
+    pub took_usec: u64,
+    /// Empty when it went well, else what went wrong.
+    pub error: String,
+}
+
+/// The machine as PID 1 sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "dbus", derive(zvariant::Type))]
+pub struct SystemStatus {
+    /// Host name.
+    pub hostname: String,
+    /// Version of the image.
+    pub version: String,
+    /// Time since the kernel started.
+    pub uptime_ms: u64,
+    /// `disk` or `tmpfs`: what `/data` is.
+    pub data_kind: String,
+    /// The device, or why there is none.
+    pub data_detail: String,
+    /// Processes that PID 1 knows of, kernel threads left out.
+    pub processes: u32,
+    /// Of those, the ones that ended and were not yet reaped.
+    pub zombies: u32,
+    /// How many children PID 1 has reaped that were nobody's (orphans).
+    pub orphans_reaped: u64,
+    /// Memory that PID 1 itself uses, in bytes.
+    pub init_memory: u64,
+    /// When the first start of all services had settled; 0 before.
+    pub ready_ms: u64,
+    /// The boot, phase by phase.
+    pub phases: Vec<PhaseRecord>,
+}
+
+/// One line of a log ring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "dbus", derive(zvariant::Type))]
+pub struct LogEntry {
+    /// Position in the ring: grows by one per line, never reused.
+    pub cursor: u64,
+    /// Wall-clock milliseconds since 1970 when PID 1 read the line.
+    pub time_unix_ms: u64,
+    /// syslog severity, 0 to 7.
+    pub level: u8,
+    /// The line.
+    pub message: String,
+}
+
+/// A piece of a log ring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "dbus", derive(zvariant::Type))]
+pub struct LogPage {
+    /// Oldest first.
+    pub entries: Vec<LogEntry>,
+    /// Cursor to ask for next.
+    pub next: u64,
+    /// Lines between the asked cursor and the first entry that the ring no longer holds.
+    pub dropped: u64,
+}

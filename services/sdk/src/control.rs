@@ -1,0 +1,66 @@
+//! The client of PID 1's control interface, `org.kos.Init1`.
+
+pub use kos_manifest::control::{
+    LogEntry, LogPage, PhaseRecord, SOCKET, ServiceStatus, State, SystemStatus,
+};
+
+/// PID 1's manager object. Every method may fail with `org.freedesktop.DBus.Error.AccessDenied`
+/// when the calling service's manifest does not grant it.
+#[zbus::proxy(
+    interface = "org.kos.Init1",
+    default_path = "/org/kos/Init1",
+    default_service = "org.kos.Init1"
+)]
+pub trait Init1 {
+    /// Every service, in the order of their names.
+    fn services(&self) -> zbus::Result<Vec<ServiceStatus>>;
+    /// One service.
+    fn service(&self, name: &str) -> zbus::Result<ServiceStatus>;
+    /// Starts a service and what it requires; returns at once, the state tells the rest.
+    fn start(&self, name: &str) -> zbus::Result<()>;
+    /// Stops a service; it stays stopped until it is started again.
+    fn stop(&self, name: &str) -> zbus::Result<()>;
+    /// Stops a service and starts it again.
+    fn restart(&self, name: &str) -> zbus::Result<()>;
+    /// Sends a signal (number) to the service's program.
+    fn kill(&self, name: &str, signal: i32) -> zbus::Result<()>;
+    /// The machine.
+    fn system(&self) -> zbus::Result<SystemStatus>;
+    /// A piece of a log: `name` is a service, `init` or `kernel`. Entries from `cursor` on, at most
+    /// `max`; `cursor` 0 starts at the oldest. When there are none yet, the answer waits for up to
+    /// `wait_ms` (at most 30,000).
+    fn read_log(&self, name: &str, cursor: u64, max: u32, wait_ms: u32) -> zbus::Result<LogPage>;
+    /// Waits for up to `wait_ms` (at most 30,000) until something about any service or the machine
+    /// has changed since `generation`; returns the generation now. Start with 0.
+    fn wait_change(&self, generation: u64, wait_ms: u32) -> zbus::Result<u64>;
+    /// Stops everything in order and restarts the machine.
+    fn reboot(&self) -> zbus::Result<()>;
+    /// Stops everything in order and turns the machine off.
+    fn power_off(&self) -> zbus::Result<()>;
+    /// Sets the machine's host name.
+    fn set_hostname(&self, name: &str) -> zbus::Result<()>;
+}
+
+/// Connects to PID 1, peer to peer: there is no broker.
+///
+/// # Errors
+/// When PID 1 does not listen there, or refuses.
+pub async fn connect() -> zbus::Result<Init1Proxy<'static>> {
+    connect_to(SOCKET).await
+}
+
+/// Connects to the control socket at another path (tests).
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_to(path: &str) -> zbus::Result<Init1Proxy<'static>> {
+    let stream = tokio::net::UnixStream::connect(path).await?.into_std()?;
+    let connection = zbus::connection::Builder::unix_stream(stream)
+        .p2p()
+        .build()
+        .await?;
+    Init1Proxy::builder(&connection)
+        .cache_properties(zbus::proxy::CacheProperties::No)
+        .build()
+        .await
+}
