@@ -77,7 +77,7 @@ impl fmt::Display for State {
 
 /// One service as PID 1 sees it now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "dbus", derive(zvariant::Type))]
+#[cfg_attr(feature = "dbus", derive(zbus::Type))]
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
@@ -113,7 +113,7 @@ pub struct ServiceStatus {
 
 /// One phase of the boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "dbus", derive(zvariant::Type))]
+#[cfg_attr(feature = "dbus", derive(zbus::Type))]
 pub struct PhaseRecord {
     /// Its name.
     pub name: String,
@@ -127,7 +127,7 @@ pub struct PhaseRecord {
 
 /// The machine as PID 1 sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "dbus", derive(zvariant::Type))]
+#[cfg_attr(feature = "dbus", derive(zbus::Type))]
 pub struct SystemStatus {
     /// Host name.
     pub hostname: String,
@@ -155,7 +155,7 @@ pub struct SystemStatus {
 
 /// One line of a log ring.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "dbus", derive(zvariant::Type))]
+#[cfg_attr(feature = "dbus", derive(zbus::Type))]
 pub struct LogEntry {
     /// Position in the ring: grows by one per line, never reused.
     pub cursor: u64,
@@ -169,7 +169,7 @@ pub struct LogEntry {
 
 /// A piece of a log ring.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "dbus", derive(zvariant::Type))]
+#[cfg_attr(feature = "dbus", derive(zbus::Type))]
 pub struct LogPage {
     /// Oldest first.
     pub entries: Vec<LogEntry>,
