@@ -1,1 +1,589 @@
-//! service
+//! Services as PID 1 runs them: validated, and as a set in which every name means something.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use crate::error::{ManifestError, parse_toml, place};
+use crate::order;
+use crate::quantity;
+pub use crate::raw::{ControlGrant, Network, ReadinessKind, RestartPolicy};
+use crate::raw::{RawLimits, RawReadiness, RawRestart, RawSandbox, RawService, RawStop};
+use crate::seccomp::SyscallSets;
+
+/// Ids below belong to the system and to people, ids above to user namespaces.
+const UIDS: std::ops::RangeInclusive<u32> = 1000..=59_999;
+/// More services than this in one image is a mistake, not an appliance.
+const MAX_SERVICES: usize = 1024;
+/// Largest manifest, in bytes.
+const MAX_MANIFEST_BYTES: usize = 64 * 1024;
+/// Names of logs that are not services'.
+const RESERVED_NAMES: [&str; 3] = ["init", "kernel", "system"];
+/// Capabilities that a service may keep: each is one that a kOS service could be built on
+/// without becoming root by another name.
+const CAPABILITIES: [&str; 5] = [
+    "net_admin",
+    "net_raw",
+    "net_bind_service",
+    "sys_time",
+    "sys_nice",
+];
+/// Devices that exist in each sandbox.
+const COMMON_DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// Secrets that PID 1 can hand out.
+const CREDENTIALS: [&str; 1] = ["pairing-code"];
+/// Stop signals by name.
+const STOP_SIGNALS: [(&str, i32); 6] = [
+    ("SIGHUP", 1),
+    ("SIGINT", 2),
+    ("SIGQUIT", 3),
+    ("SIGUSR1", 10),
+    ("SIGUSR2", 12),
+    ("SIGTERM", 15),
+];
+
+/// One validated service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// Absolute path of its program.
+    pub program: PathBuf,
+    /// Arguments after the program's name.
+    pub args: Vec<String>,
+    /// User and group id.
+    pub uid: u32,
+    /// Whether it is started at boot.
+    pub enabled: bool,
+    /// Whether its final failure reboots the box.
+    pub essential: bool,
+    /// Started after these (those it requires included), when they are started at all.
+    pub after: Vec<String>,
+    /// Does not start without these.
+    pub requires: Vec<String>,
+    /// Environment that the manifest gives.
+    pub environment: BTreeMap<String, String>,
+    /// Secrets by name.
+    pub credentials: Vec<String>,
+    /// How it becomes ready.
+    pub readiness: Readiness,
+    /// What happens when it ends by itself.
+    pub restart: Restart,
+    /// How it is asked to end.
+    pub stop: Stop,
+    /// What its cgroup may use.
+    pub limits: Limits,
+    /// What it can see and do.
+    pub sandbox: Sandbox,
+}
+
+/// How a service becomes ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// By what sign.
+    pub kind: ReadinessKind,
+    /// Within what time.
+    pub timeout: Duration,
+}
+
+/// What happens when a service ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    /// When it is started again.
+    pub policy: RestartPolicy,
+    /// Delay before the first restart.
+    pub delay: Duration,
+    /// Longest delay.
+    pub max_delay: Duration,
+    /// Starts allowed within `start_window`.
+    pub start_limit: u32,
+    /// See `start_limit`.
+    pub start_window: Duration,
+}
+
+/// How a service is asked to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// Signal number.
+    pub signal: i32,
+    /// Time until its cgroup is killed.
+    pub timeout: Duration,
+}
+
+/// What a service's cgroup may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes it can never exceed.
+    pub memory: Option<u64>,
+    /// Bytes beyond which it is slowed down.
+    pub memory_high: Option<u64>,
+    /// Thousandths of a processor.
+    pub cpu_millis: Option<u32>,
+    /// Share of the processors under contention.
+    pub cpu_weight: u32,
+    /// Share of disk time under contention.
+    pub io_weight: u32,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Open descriptors per process.
+    pub open_files: u32,
+}
+
+/// What a service can see and do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Which network.
+    pub network: Network,
+    /// TCP ports it may bind.
+    pub listen: Vec<u16>,
+    /// TCP ports it may connect to.
+    pub connect: Vec<u16>,
+    /// Paths to read.
+    pub read: Vec<PathBuf>,
+    /// Paths to write.
+    pub write: Vec<PathBuf>,
+    /// Device nodes below `/dev`, the common ones included.
+    pub devices: Vec<String>,
+    /// Whether it has `/data/NAME`.
+    pub state: bool,
+    /// Whether it has `/run/kos/NAME`.
+    pub runtime: bool,
+    /// Size of its private `/tmp` in bytes.
+    pub tmp_bytes: u64,
+    /// Capabilities it keeps.
+    pub capabilities: Vec<String>,
+    /// Named sets of system calls.
+    pub syscalls: Vec<String>,
+    /// What it may ask of PID 1.
+    pub control: ControlGrant,
+}
+
+/// All services of an image, by name, in a set that holds together.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ServiceSet {
+    services: BTreeMap<String, Service>,
+}
+
+impl ServiceSet {
+    /// Parses the manifests of an image; each is `(file name, text)`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, in the order of the files: a manifest by itself, then names
+    /// and uids that are taken twice, references to nothing, and circles.
+    pub fn parse<I>(files: I, sets: &SyscallSets) -> Result<Self, ManifestError>
+    where
+        I: IntoIterator<Item = (String, String)>,
+    {
+        let mut services = BTreeMap::new();
+        let mut uids: BTreeMap<u32, String> = BTreeMap::new();
+        let mut sources = BTreeMap::new();
+        for (file, text) in files {
+            let source = Source {
+                file: &file,
+                text: &text,
+            };
+            let (service, raw) = Service::parse(&source, sets)?;
+            if let Some(other) = uids.insert(service.uid, service.name.clone()) {
+                let message = format!(
+                    "found {}, which is the uid of '{other}' already",
+                    raw.uid.get_ref()
+                );
+                return Err(source.error("uid", &raw.uid, message));
+            }
+            sources.insert(service.name.clone(), (file.clone(), text.clone(), raw));
+            services.insert(service.name.clone(), service);
+        }
+        if services.len() > MAX_SERVICES {
+            return Err(ManifestError {
+                file: "services".to_owned(),
+                place: None,
+                key: String::new(),
+                message: format!("found {} services, allowed: {MAX_SERVICES}", services.len()),
+            });
+        }
+        for (file, text, raw) in sources.values() {
+            let source = Source { file, text };
+            for (key, names) in [("after", &raw.after), ("requires", &raw.requires)] {
+                for name in names {
+                    if !services.contains_key(name.get_ref()) {
+                        let allowed: Vec<&str> = services.keys().map(String::as_str).collect();
+                        let message = format!(
+                            "found '{}', allowed: {}",
+                            name.get_ref(),
+                            allowed.join(", ")
+                        );
+                        return Err(source.error(key, name, message));
+                    }
+                }
+            }
+        }
+        let edges = services
+            .iter()
+            .map(|(name, service)| (name.as_str(), service.after.as_slice()));
+        if let Some(circle) = order::circle(edges) {
+            let first = circle.first().and_then(|name| sources.get(*name));
+            return Err(ManifestError {
+                file: first.map_or_else(String::new, |(file, _, _)| file.clone()),
+                place: None,
+                key: "after".to_owned(),
+                message: format!("the order runs in a circle: {}", circle.join(" -> ")),
+            });
+        }
+        Ok(ServiceSet { services })
+    }
+
+    /// One service.
+    pub fn get(&self, name: &str) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// All services, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+}
+
+/// A text with its name, to point into.
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn error<T>(&self, key: &str, at: &Spanned<T>, message: String) -> ManifestError {
+        ManifestError {
+            file: self.file.to_owned(),
+            place: Some(place(self.text, at.span().start)),
+            key: key.to_owned(),
+            message,
+        }
+    }
+
+    fn duration(
+        &self,
+        key: &str,
+        raw: Option<&Spanned<String>>,
+        default: Duration,
+    ) -> Result<Duration, ManifestError> {
+        let Some(raw) = raw else { return Ok(default) };
+        quantity::duration(raw.get_ref()).map_err(|message| self.error(key, raw, message))
+    }
+
+    fn in_range(
+        &self,
+        key: &str,
+        raw: Option<&Spanned<u32>>,
+        default: u32,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Result<u32, ManifestError> {
+        let Some(raw) = raw else { return Ok(default) };
+        let value = *raw.get_ref();
+        if range.contains(&value) {
+            return Ok(value);
+        }
+        let message = format!(
+            "found {value}, allowed: {} to {}",
+            range.start(),
+            range.end()
+        );
+        Err(self.error(key, raw, message))
+    }
+
+    fn one_of(
+        &self,
+        key: &str,
+        raw: &Spanned<String>,
+        allowed: &[&str],
+    ) -> Result<String, ManifestError> {
+        if allowed.contains(&raw.get_ref().as_str()) {
+            return Ok(raw.get_ref().clone());
+        }
+        let message = format!("found '{}', allowed: {}", raw.get_ref(), allowed.join(", "));
+        Err(self.error(key, raw, message))
+    }
+
+    /// An absolute path that cannot climb and is not the root.
+    fn path(&self, key: &str, raw: &Spanned<String>) -> Result<PathBuf, ManifestError> {
+        let path = Path::new(raw.get_ref());
+        let mut components = path.components();
+        let absolute = components.next() == Some(Component::RootDir);
+        let mut deep = 0;
+        let plain = components.all(|component| {
+            deep += 1;
+            matches!(component, Component::Normal(_))
+        });
+        if absolute && plain && deep > 0 {
+            return Ok(path.to_owned());
+        }
+        let message = format!(
+            "found '{}', allowed: an absolute path below /, without '..'",
+            raw.get_ref()
+        );
+        Err(self.error(key, raw, message))
+    }
+}
+
+impl Service {
+    fn parse(source: &Source<'_>, sets: &SyscallSets) -> Result<(Self, RawService), ManifestError> {
+        if source.text.len() > MAX_MANIFEST_BYTES {
+            return Err(ManifestError {
+                file: source.file.to_owned(),
+                place: None,
+                key: String::new(),
+                message: format!(
+                    "found {} bytes, allowed: {MAX_MANIFEST_BYTES}",
+                    source.text.len()
+                ),
+            });
+        }
+        let raw: RawService = parse_toml(source.file, source.text)?;
+        let name = name(source, &raw.name)?;
+        if !UIDS.contains(raw.uid.get_ref()) {
+            let message = format!(
+                "found {}, allowed: {} to {}",
+                raw.uid.get_ref(),
+                UIDS.start(),
+                UIDS.end()
+            );
+            return Err(source.error("uid", &raw.uid, message));
+        }
+        let mut credentials = Vec::new();
+        for credential in &raw.credentials {
+            credentials.push(source.one_of("credentials", credential, &CREDENTIALS)?);
+        }
+        let requires: Vec<String> = raw
+            .requires
+            .iter()
+            .map(|name| name.get_ref().clone())
+            .collect();
+        let after: BTreeSet<String> = raw
+            .after
+            .iter()
+            .map(|name| name.get_ref().clone())
+            .chain(requires.clone())
+            .collect();
+        let service = Service {
+            program: source.path("program", &raw.program)?,
+            description: raw.description.clone(),
+            args: raw.args.clone(),
+            uid: *raw.uid.get_ref(),
+            enabled: raw.enabled,
+            essential: raw.essential,
+            after: after.into_iter().collect(),
+            requires,
+            environment: raw.environment.clone(),
+            credentials,
+            readiness: readiness(source, &raw.readiness)?,
+            restart: restart(source, &raw.restart)?,
+            stop: stop(source, &raw.stop)?,
+            limits: limits(source, &raw.limits)?,
+            sandbox: sandbox(source, &raw.sandbox, sets)?,
+            name,
+        };
+        Ok((service, raw))
+    }
+}
+
+fn name(source: &Source<'_>, raw: &Spanned<String>) -> Result<String, ManifestError> {
+    let name = raw.get_ref();
+    let stem = Path::new(source.file)
+        .file_stem()
+        .and_then(|stem| stem.to_str());
+    let letters = name
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let well_formed =
+        letters && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 32;
+    if !well_formed {
+        let message = format!(
+            "found '{name}', allowed: at most 32 lower-case letters, digits and dashes, a letter first"
+        );
+        return Err(source.error("name", raw, message));
+    }
+    if RESERVED_NAMES.contains(&name.as_str()) {
+        let message = format!(
+            "found '{name}', allowed: any other than {}",
+            RESERVED_NAMES.join(", ")
+        );
+        return Err(source.error("name", raw, message));
+    }
+    if stem != Some(name) {
+        let message = format!(
+            "found '{name}', allowed: the file's name, '{}'",
+            stem.unwrap_or("")
+        );
+        return Err(source.error("name", raw, message));
+    }
+    Ok(name.clone())
+}
+
+fn readiness(source: &Source<'_>, raw: &RawReadiness) -> Result<Readiness, ManifestError> {
+    let timeout = source.duration(
+        "readiness.timeout",
+        raw.timeout.as_ref(),
+        Duration::from_secs(60),
+    )?;
+    Ok(Readiness {
+        kind: raw.kind,
+        timeout,
+    })
+}
+
+fn restart(source: &Source<'_>, raw: &RawRestart) -> Result<Restart, ManifestError> {
+    // 200 ms is too short to notice once and too long to burn a processor for ever; five starts
+    // within a minute are systemd's order of patience, and a loop that a person can watch.
+    let delay = source.duration(
+        "restart.delay",
+        raw.delay.as_ref(),
+        Duration::from_millis(200),
+    )?;
+    let max_delay = source.duration(
+        "restart.max-delay",
+        raw.max_delay.as_ref(),
+        Duration::from_secs(30),
+    )?;
+    let window = source.duration(
+        "restart.start-window",
+        raw.start_window.as_ref(),
+        Duration::from_secs(60),
+    )?;
+    Ok(Restart {
+        policy: raw.policy,
+        delay,
+        max_delay: max_delay.max(delay),
+        start_limit: source.in_range(
+            "restart.start-limit",
+            raw.start_limit.as_ref(),
+            5,
+            1..=100,
+        )?,
+        start_window: window,
+    })
+}
+
+fn stop(source: &Source<'_>, raw: &RawStop) -> Result<Stop, ManifestError> {
+    let mut signal = 15;
+    if let Some(text) = &raw.signal {
+        let names: Vec<&str> = STOP_SIGNALS.iter().map(|(name, _)| *name).collect();
+        let name = source.one_of("stop.signal", text, &names)?;
+        signal = STOP_SIGNALS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(15, |(_, n)| *n);
+    }
+    let timeout = source.duration(
+        "stop.timeout",
+        raw.timeout.as_ref(),
+        Duration::from_secs(10),
+    )?;
+    Ok(Stop { signal, timeout })
+}
+
+fn limits(source: &Source<'_>, raw: &RawLimits) -> Result<Limits, ManifestError> {
+    let bytes = |key: &str, raw: Option<&Spanned<String>>, default: Option<u64>| match raw {
+        None => Ok(default),
+        Some(text) if text.get_ref() == "none" => Ok(None),
+        Some(text) => quantity::bytes(text.get_ref())
+            .map(Some)
+            .map_err(|m| source.error(key, text, m)),
+    };
+    let cpu_millis = match &raw.cpu {
+        None => None,
+        Some(share) => Some(
+            quantity::processors(*share.get_ref())
+                .map_err(|message| source.error("limits.cpu", share, message))?,
+        ),
+    };
+    Ok(Limits {
+        memory: bytes("limits.memory", raw.memory.as_ref(), Some(128 << 20))?,
+        memory_high: bytes("limits.memory-high", raw.memory_high.as_ref(), None)?,
+        cpu_millis,
+        cpu_weight: source.in_range(
+            "limits.cpu-weight",
+            raw.cpu_weight.as_ref(),
+            100,
+            1..=10_000,
+        )?,
+        io_weight: source.in_range("limits.io-weight", raw.io_weight.as_ref(), 100, 1..=10_000)?,
+        // Two more than the program itself: the sandbox's init, and one for the moment of exec.
+        pids: source.in_range("limits.pids", raw.pids.as_ref(), 64, 3..=1_000_000)?,
+        open_files: source.in_range(
+            "limits.open-files",
+            raw.open_files.as_ref(),
+            1024,
+            16..=1_048_576,
+        )?,
+    })
+}
+
+fn sandbox(
+    source: &Source<'_>,
+    raw: &RawSandbox,
+    sets: &SyscallSets,
+) -> Result<Sandbox, ManifestError> {
+    let paths = |key: &str, list: &[Spanned<String>]| {
+        list.iter()
+            .map(|text| source.path(key, text))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let mut devices: Vec<String> = COMMON_DEVICES.map(str::to_owned).to_vec();
+    for device in &raw.devices {
+        let plain = device
+            .get_ref()
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_/".contains(&b));
+        if !plain || device.get_ref().starts_with('/') || device.get_ref().is_empty() {
+            let message = format!("found '{}', allowed: a name below /dev", device.get_ref());
+            return Err(source.error("sandbox.devices", device, message));
+        }
+        devices.push(device.get_ref().clone());
+    }
+    let mut capabilities = Vec::new();
+    for capability in &raw.capabilities {
+        capabilities.push(source.one_of("sandbox.capabilities", capability, &CAPABILITIES)?);
+    }
+    let known: Vec<&str> = sets.names().collect();
+    let mut syscalls = Vec::new();
+    for set in raw.syscalls.iter().flatten() {
+        syscalls.push(source.one_of("sandbox.syscalls", set, &known)?);
+    }
+    if raw.syscalls.is_none() {
+        syscalls.push("default".to_owned());
+    }
+    let tmp_bytes = match &raw.tmp {
+        None => 16 << 20,
+        Some(text) => quantity::bytes(text.get_ref())
+            .map_err(|message| source.error("sandbox.tmp", text, message))?,
+    };
+    Ok(Sandbox {
+        network: raw.network,
+        listen: raw.listen.clone(),
+        connect: raw.connect.clone(),
+        read: paths("sandbox.read", &raw.read)?,
+        write: paths("sandbox.write", &raw.write)?,
+        devices,
+        state: raw.state,
+        runtime: raw.runtime,
+        tmp_bytes,
+        capabilities,
+        syscalls,
+        control: raw.control,
+    })
+}
+
+#[cfg(test)]
+mod tests;
