@@ -1,2 +1,41 @@
-//! xtask
-fn main() {}
+//! `cargo xtask …`: builds, runs, checks and measures kOS. This file only dispatches.
+
+mod board;
+mod digest;
+mod fragments;
+mod hostpackages;
+mod kernel;
+mod stage;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use board::Board;
+use stage::Stages;
+use workspace::Workspace;
+
+/// Builds, runs, checks and measures kOS.
+///
+/// On a fresh Debian machine with Rust, `cargo xtask run` is all it takes.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Kernel(kernel::KernelArgs),
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let workspace = Workspace::find()?;
+    let board = Board::read(&workspace, board::DEFAULT)?;
+    let mut stages = Stages::new(workspace.logs()?);
+    match arguments.command {
+        Command::Kernel(args) => kernel::run(&workspace, &mut stages, &board, &args),
+    }
+}
