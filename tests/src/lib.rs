@@ -1,1 +1,27 @@
-//! kos-tests
+//! The fixture of the end-to-end tests: a test starts a guest, acts and asserts in three lines.
+//!
+//! ```no_run
+//! # use kos_tests::{Guest, Image};
+//! # fn main() -> anyhow::Result<()> {
+//! let guest = Guest::boot("hog", Image::Test)?;
+//! guest.api().post("/api/v1/services/memory-hog/start")?;
+//! guest.wait_service("memory-hog", |s| s.state == "failed" && s.reason.contains("memory"))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it hides: the machine, the data disk, the pairing code, time limits. What it never does:
+//! it never reaches into the guest by a way that a user has not got, but for the power button
+//! and pulling the plug; and it never loses a serial log (`$KOS_LOGS/<test>.log`).
+//!
+//! The images come from `cargo xtask test`, by environment variables (see [`environment`]).
+
+pub mod api;
+pub mod disk;
+pub mod environment;
+mod guest;
+
+pub use api::{Answer, Api, ServiceView};
+pub use disk::{DataDisk, FileSystem};
+pub use environment::Image;
+pub use guest::{Boot, Guest};
