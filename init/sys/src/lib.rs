@@ -1,1 +1,33 @@
-//! kos-sys
+//! The system calls that PID 1 and its launcher need, each behind a function that returns a
+//! `Result` naming the act and its object.
+//!
+//! This is the one crate of the workspace that may hold `unsafe`. It prefers the safe calls of
+//! rustix; where none exists, the block says why it is sound. Kernel files (cgroup, sysfs, proc)
+//! are reached through a root path that a test replaces by a directory of its own.
+//!
+//! Deliberately absent: policy (which calls, which paths, which limits is data elsewhere),
+//! threads, and any waiting without a bound except for a signal.
+
+pub mod block;
+pub mod cgroup;
+pub mod clock;
+pub mod error;
+pub mod exec;
+pub mod filter;
+pub mod hostname;
+pub mod identity;
+pub mod input;
+pub mod kernel_file;
+pub mod landlock;
+pub mod mount;
+pub mod power;
+pub mod process;
+pub mod reap;
+pub mod signals;
+pub mod sockets;
+pub mod spawn;
+pub mod sysctl;
+pub mod tree;
+pub mod watch;
+
+pub use error::SysError;

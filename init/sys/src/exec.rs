@@ -1,0 +1,145 @@
+//! Forking and executing in a single-threaded process (the launcher's last steps).
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, c_char};
+use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::error::{SysError, Told};
+use crate::process;
+
+/// Which side of a fork this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    /// The parent, with the child's number.
+    Parent(i32),
+    /// The child.
+    Child,
+}
+
+/// Forks a process that has only one thread.
+///
+/// # Errors
+/// The process has other threads (whose locks the child could wait for for ever), or the kernel
+/// refuses, for want of memory or because the cgroup's limit of processes is reached.
+pub fn fork_single_threaded() -> Result<Fork, SysError> {
+    let threads = process::own_threads(Path::new("/proc"))?;
+    if threads != 1 {
+        return Err(SysError::refused(
+            "fork",
+            "this process",
+            format!("it has {threads} threads"),
+        ));
+    }
+    // SAFETY: this is the only thread, so the child is a complete copy in which every lock is in
+    // a state that this thread knows; any code may run in it.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()).told("fork", "this process"),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// Marks every descriptor from `first` upwards to close at exec.
+///
+/// # Errors
+/// The kernel is older than 5.11.
+pub fn close_on_exec_from(first: RawFd) -> Result<(), SysError> {
+    // SAFETY: changes a flag of descriptors and closes none of them now.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error()).told("mark descriptors from", first);
+    }
+    Ok(())
+}
+
+/// A program with its arguments and environment, laid out in memory as `execve` wants them.
+///
+/// The addresses stay the same for the life of the value: a system-call filter can allow exactly
+/// this `execve` and no other ([`Program::addresses`]).
+#[derive(Debug)]
+pub struct Program {
+    path: CString,
+    arguments: Pointers,
+    environment: Pointers,
+}
+
+#[derive(Debug)]
+struct Pointers {
+    /// Owns what `pointers` points to.
+    _strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Pointers {
+    fn new(strings: Vec<CString>) -> Self {
+        let mut pointers: Vec<*const c_char> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Pointers {
+            _strings: strings,
+            pointers,
+        }
+    }
+}
+
+impl Program {
+    /// Lays out `path` with `arguments` (after the program's own name) and `environment`.
+    ///
+    /// # Errors
+    /// A string has a zero byte in it.
+    pub fn new(
+        path: &Path,
+        arguments: &[String],
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, SysError> {
+        let string = |bytes: &[u8]| {
+            CString::new(bytes).map_err(|error| SysError::new("prepare", path.display(), error))
+        };
+        let path = string(path.as_os_str().as_bytes())?;
+        let mut all = vec![path.clone()];
+        for argument in arguments {
+            all.push(string(argument.as_bytes())?);
+        }
+        let mut variables = Vec::with_capacity(environment.len());
+        for (name, value) in environment {
+            variables.push(string(format!("{name}={value}").as_bytes())?);
+        }
+        Ok(Program {
+            path,
+            arguments: Pointers::new(all),
+            environment: Pointers::new(variables),
+        })
+    }
+
+    /// The three addresses that [`Program::exec`] hands to the kernel.
+    pub fn addresses(&self) -> [u64; 3] {
+        [
+            self.path.as_ptr() as u64,
+            self.arguments.pointers.as_ptr() as u64,
+            self.environment.pointers.as_ptr() as u64,
+        ]
+    }
+
+    /// Becomes the program. Returns only the error.
+    pub fn exec(&self) -> SysError {
+        // SAFETY: the path and both null-terminated arrays point to strings that `self` owns.
+        unsafe {
+            libc::execve(
+                self.path.as_ptr(),
+                self.arguments.pointers.as_ptr(),
+                self.environment.pointers.as_ptr(),
+            )
+        };
+        let error = io::Error::last_os_error();
+        SysError::new("execute", self.path.to_string_lossy(), error)
+    }
+}

@@ -1,0 +1,352 @@
+//! System-call filters: names in, a seccomp program out, installed for good.
+//!
+//! What is not named fails with `EPERM`. Calls that programs try first and do without when the
+//! kernel is too old (`clone3`, io_uring) fail with `ENOSYS` instead, so that they take the old
+//! way, whose arguments a filter can see. Some calls are allowed only with harmless arguments,
+//! whatever the list says; see `conditions`. Which names are allowed is data (`image/seccomp`).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::str::FromStr;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use syscalls::Sysno;
+
+use crate::error::SysError;
+use crate::exec::Program;
+
+/// Answered with `ENOSYS`. `clone3` has its flags behind a pointer that no filter can follow.
+const NOT_IMPLEMENTED: [&str; 4] = [
+    "clone3",
+    "io_uring_setup",
+    "io_uring_enter",
+    "io_uring_register",
+];
+
+/// `CLONE_NEW*` in the flags of `clone`: user, pid, net, uts, ipc, cgroup and mount namespaces.
+const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u64;
+
+/// `MFD_EXEC`: a memory file that can be executed.
+const MEMORY_FILE_EXECUTABLE: u64 = 0x10;
+
+/// ioctl requests that put words into a terminal's mouth or change what it is.
+const TERMINAL_REQUESTS: [u64; 3] = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD];
+
+/// A compiled filter.
+pub struct Filter {
+    /// Answers `ENOSYS` and allows the rest. Installed first, because the other one forbids
+    /// installing any more.
+    absent: BpfProgram,
+    /// Allows what is named (and what `absent` answers) and refuses the rest.
+    permit: BpfProgram,
+}
+
+/// When a call is allowed.
+enum Allowed {
+    Always,
+    /// When one of the rules matches.
+    When(Vec<SeccompRule>),
+}
+
+impl Filter {
+    /// Compiles a list of allowed calls.
+    ///
+    /// Besides the kernel's names there are narrower forms: `socket/unix`, `socket/inet`,
+    /// `socket/netlink`, `socket/packet` allow `socket` for one family only.
+    ///
+    /// With `program`, the one `execve` with exactly its three addresses is allowed as well: a
+    /// launcher's last call. Its addresses mean nothing to the program after it.
+    ///
+    /// # Errors
+    /// A name that no architecture of kOS knows; one that only another architecture knows is
+    /// passed over.
+    pub fn compile(names: &[String], program: Option<&Program>) -> Result<Self, SysError> {
+        let mut allowed: BTreeMap<i64, Allowed> = BTreeMap::new();
+        for name in names {
+            let Some((number, when)) = rule(name)? else {
+                continue;
+            };
+            allow(&mut allowed, number, when);
+        }
+        if let Some(program) = program {
+            let mut conditions = Vec::new();
+            for (index, address) in (0u8..).zip(program.addresses()) {
+                conditions.push(condition(index, Width::Whole, SeccompCmpOp::Eq, address)?);
+            }
+            allow(
+                &mut allowed,
+                Sysno::execve.id().into(),
+                Allowed::When(vec![all_of(conditions)?]),
+            );
+        }
+        // The kernel takes the strictest verdict of all programs: where one says `ENOSYS`, the
+        // other has to allow, or its `EPERM` would win.
+        let absent: BTreeMap<i64, Vec<SeccompRule>> = NOT_IMPLEMENTED
+            .iter()
+            .filter_map(|name| Sysno::from_str(name).ok())
+            .map(|call| (i64::from(call.id()), Vec::new()))
+            .collect();
+        for number in absent.keys() {
+            allow(&mut allowed, *number, Allowed::Always);
+        }
+        let rules = allowed
+            .into_iter()
+            .map(|(number, when)| match when {
+                Allowed::Always => (number, Vec::new()),
+                Allowed::When(rules) => (number, rules),
+            })
+            .collect();
+        let permit = assemble(
+            rules,
+            SeccompAction::Errno(libc::EPERM as u32),
+            SeccompAction::Allow,
+        )?;
+        let absent = assemble(
+            absent,
+            SeccompAction::Allow,
+            SeccompAction::Errno(libc::ENOSYS as u32),
+        )?;
+        Ok(Filter { absent, permit })
+    }
+
+    /// Installs the filter in this thread, for good; `no_new_privs` comes with it.
+    ///
+    /// # Errors
+    /// The kernel has no seccomp filters.
+    pub fn install(&self) -> Result<(), SysError> {
+        for program in [&self.absent, &self.permit] {
+            seccompiler::apply_filter(program)
+                .map_err(|error| refused("install", "a system-call filter", error))?;
+        }
+        Ok(())
+    }
+}
+
+fn allow(allowed: &mut BTreeMap<i64, Allowed>, number: i64, when: Allowed) {
+    match (allowed.get_mut(&number), when) {
+        (None, when) => {
+            allowed.insert(number, when);
+        }
+        (Some(Allowed::Always), _) => {}
+        (Some(former), Allowed::Always) => *former = Allowed::Always,
+        (Some(Allowed::When(rules)), Allowed::When(more)) => rules.extend(more),
+    }
+}
+
+/// The number of a name here, and when it is allowed.
+fn rule(name: &str) -> Result<Option<(i64, Allowed)>, SysError> {
+    let unknown = || SysError::refused("find system call", name, "no architecture has it");
+    let (call, form) = match name.split_once('/') {
+        Some((call, form)) => (call, Some(form)),
+        None => (name, None),
+    };
+    let number = match Sysno::from_str(call) {
+        Ok(number) => i64::from(number.id()),
+        Err(()) => {
+            let elsewhere = syscalls::x86_64::Sysno::from_str(call).is_ok()
+                || syscalls::aarch64::Sysno::from_str(call).is_ok();
+            return if elsewhere { Ok(None) } else { Err(unknown()) };
+        }
+    };
+    let when = match form {
+        None => conditions(call)?,
+        Some(form) => Allowed::When(socket_family(call, form).ok_or_else(unknown)??),
+    };
+    Ok(Some((number, when)))
+}
+
+/// The arguments with which a call is harmless.
+fn conditions(call: &str) -> Result<Allowed, SysError> {
+    let rule = match call {
+        "clone" => all_of(vec![condition(
+            0,
+            Width::Whole,
+            SeccompCmpOp::MaskedEq(NEW_NAMESPACES),
+            0,
+        )?])?,
+        "memfd_create" => all_of(vec![condition(
+            1,
+            Width::Half,
+            SeccompCmpOp::MaskedEq(MEMORY_FILE_EXECUTABLE),
+            0,
+        )?])?,
+        // Asking is harmless, setting turns address randomisation off.
+        "personality" => all_of(vec![condition(
+            0,
+            Width::Half,
+            SeccompCmpOp::Eq,
+            0xffff_ffff,
+        )?])?,
+        "ioctl" => {
+            let mut requests = Vec::new();
+            for request in TERMINAL_REQUESTS {
+                requests.push(condition(1, Width::Half, SeccompCmpOp::Ne, request)?);
+            }
+            all_of(requests)?
+        }
+        _ => return Ok(Allowed::Always),
+    };
+    Ok(Allowed::When(vec![rule]))
+}
+
+fn socket_family(call: &str, form: &str) -> Option<Result<Vec<SeccompRule>, SysError>> {
+    let families: &[libc::c_int] = match (call, form) {
+        ("socket", "unix") => &[libc::AF_UNIX],
+        ("socket", "inet") => &[libc::AF_INET, libc::AF_INET6],
+        ("socket", "netlink") => &[libc::AF_NETLINK],
+        ("socket", "packet") => &[libc::AF_PACKET],
+        _ => return None,
+    };
+    let rule = |family: &libc::c_int| {
+        all_of(vec![condition(
+            0,
+            Width::Half,
+            SeccompCmpOp::Eq,
+            *family as u64,
+        )?])
+    };
+    Some(families.iter().map(rule).collect())
+}
+
+/// How much of an argument counts: what the kernel reads as `int` has nothing in its upper half.
+enum Width {
+    Half,
+    Whole,
+}
+
+fn condition(
+    index: u8,
+    width: Width,
+    compare: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, SysError> {
+    let width = match width {
+        Width::Half => SeccompCmpArgLen::Dword,
+        Width::Whole => SeccompCmpArgLen::Qword,
+    };
+    SeccompCondition::new(index, width, compare, value)
+        .map_err(|error| refused("compile", "a system-call rule", error))
+}
+
+fn all_of(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, SysError> {
+    SeccompRule::new(conditions).map_err(|error| refused("compile", "a system-call rule", error))
+}
+
+fn assemble(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, SysError> {
+    let compile = || -> Result<BpfProgram, seccompiler::BackendError> {
+        let arch: TargetArch = std::env::consts::ARCH.try_into()?;
+        SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
+    };
+    compile().map_err(|error| refused("compile", "a system-call filter", error))
+}
+
+fn refused(act: &'static str, subject: &str, error: impl std::fmt::Display) -> SysError {
+    SysError::new(act, subject, io::Error::other(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compile(names: &[&str]) -> Result<Filter, SysError> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Filter::compile(&names, None)
+    }
+
+    #[test]
+    fn names_of_other_architectures_are_passed_over_and_typos_are_not() {
+        compile(&[
+            "read",
+            "open",
+            "arch_prctl",
+            "clone",
+            "socket/unix",
+            "socket/inet",
+        ])
+        .unwrap();
+        for wrong in ["raed", "socket/ipx", "read/unix"] {
+            let error = compile(&[wrong]).err().unwrap();
+            assert!(error.full().contains(wrong), "{}", error.full());
+        }
+    }
+
+    /// Runs `act` in a thread under a filter: a filter is a thread's, and stays until it ends.
+    fn under<T: Send>(names: &[&str], act: impl FnOnce() -> T + Send) -> T {
+        // What a thread needs to end, and the assertion's text to be made.
+        let mut all = vec![
+            "futex", "munmap", "mmap", "brk", "mprotect", "madvise", "exit",
+        ];
+        all.extend(["rt_sigprocmask", "sigaltstack", "write"]);
+        all.extend(names);
+        let filter = compile(&all).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                filter.install().unwrap();
+                act()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    fn errno_of(result: libc::c_long) -> i32 {
+        if result < 0 {
+            io::Error::last_os_error().raw_os_error().unwrap()
+        } else {
+            0
+        }
+    }
+
+    #[test]
+    fn the_named_work_and_the_rest_is_refused() {
+        let (own, uname, clone3) = under(&["getpid"], || {
+            let mut name = [0u8; 400];
+            // SAFETY: getpid has no arguments, uname writes at most 390 bytes, and the null
+            // pointer with length 0 is refused before it is read.
+            unsafe {
+                (
+                    errno_of(libc::syscall(libc::SYS_getpid)),
+                    errno_of(libc::syscall(libc::SYS_uname, name.as_mut_ptr())),
+                    errno_of(libc::syscall(libc::SYS_clone3, std::ptr::null::<u8>(), 0)),
+                )
+            }
+        });
+        assert_eq!((own, uname, clone3), (0, libc::EPERM, libc::ENOSYS));
+    }
+
+    #[test]
+    fn arguments_narrow_a_call() {
+        let result = under(&["socket/unix", "ioctl", "memfd_create", "close"], || {
+            // SAFETY: no pointer but a C string; the ioctl's is null and refused or unread, and
+            // the descriptors stay open until the test's end.
+            unsafe {
+                let socket = |family: libc::c_int| {
+                    errno_of(libc::socket(family, libc::SOCK_DGRAM, 0).into())
+                };
+                let memory = |flags| errno_of(libc::memfd_create(c"a".as_ptr(), flags).into());
+                [
+                    socket(libc::AF_UNIX),
+                    socket(libc::AF_INET),
+                    errno_of(libc::ioctl(-1, libc::TIOCSTI, 0).into()),
+                    errno_of(libc::ioctl(-1, libc::FIONREAD, 0).into()),
+                    memory(MEMORY_FILE_EXECUTABLE as u32),
+                    memory(0),
+                ]
+            }
+        });
+        let denied = libc::EPERM;
+        assert_eq!(result, [0, denied, denied, libc::EBADF, denied, 0]);
+    }
+}

@@ -1,0 +1,155 @@
+//! Who a process is and what it may: ids, capabilities, `no_new_privs`, resource limits.
+//!
+//! Everything here acts on the calling thread; only a single-threaded process may use it.
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid, capabilities,
+    clear_ambient_capability_set, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits,
+    set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+use crate::error::{SysError, Told};
+
+/// Capabilities are bits of 64; the kernel says where its own end.
+const CAPABILITY_BITS: u32 = 64;
+
+/// The capabilities of these names (lower case, without `CAP_`).
+///
+/// # Errors
+/// A name that no kernel knows.
+pub fn capabilities_by_name(names: &[String]) -> Result<CapabilitySet, SysError> {
+    let mut set = CapabilitySet::empty();
+    for name in names {
+        set |= CapabilitySet::from_name(&name.to_ascii_uppercase())
+            .ok_or_else(|| SysError::refused("find capability", name, "there is none"))?;
+    }
+    Ok(set)
+}
+
+/// Becomes `uid`:`gid` with no other group and exactly the capabilities of `keep`, which also
+/// survive `exec` (ambient); every other one is gone for good, from the bounding set too.
+///
+/// # Errors
+/// A step is refused, or the kernel's answer afterwards is not what was asked for.
+pub fn assume(uid: u32, gid: u32, keep: CapabilitySet) -> Result<(), SysError> {
+    set_thread_groups(&[]).told("leave", "all groups")?;
+    clear_ambient_capability_set().told("clear", "the ambient capabilities")?;
+    drop_bounding_set(keep)?;
+    // User id 0 means nothing special any more, and nobody can undo that.
+    let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
+    set_capabilities_secure_bits(bits).told("lock", "the rights of user 0")?;
+    set_keep_capabilities(!keep.is_empty()).told("keep", "capabilities")?;
+    let (group, user) = (Gid::from_raw(gid), Uid::from_raw(uid));
+    set_thread_res_gid(group, group, group).told("become group", gid)?;
+    set_thread_res_uid(user, user, user).told("become user", uid)?;
+    let wanted = CapabilitySets {
+        effective: keep,
+        permitted: keep,
+        inheritable: keep,
+    };
+    set_capabilities(None, wanted).told("reduce", "the capabilities")?;
+    for capability in keep.iter() {
+        configure_capability_in_ambient_set(capability, true)
+            .told("keep capability", format!("{capability:?}"))?;
+    }
+    set_keep_capabilities(false).told("end keeping", "capabilities")?;
+    verify(uid, gid, wanted)
+}
+
+fn drop_bounding_set(keep: CapabilitySet) -> Result<(), SysError> {
+    for bit in 0..CAPABILITY_BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        if keep.contains(capability) {
+            continue;
+        }
+        match remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            // The first number that this kernel does not know: there are no more.
+            Err(rustix::io::Errno::INVAL) => return Ok(()),
+            Err(error) => return Err(error).told("drop capability", bit),
+        }
+    }
+    Ok(())
+}
+
+fn verify(uid: u32, gid: u32, wanted: CapabilitySets) -> Result<(), SysError> {
+    let now = capabilities(None).told("read", "the capabilities")?;
+    let ids = (
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    );
+    if now != wanted || ids != (uid, gid) {
+        let reason = format!("the kernel says {ids:?} with {now:?}");
+        return Err(SysError::refused("become", format!("{uid}:{gid}"), reason));
+    }
+    Ok(())
+}
+
+/// Gives up ever gaining a right by executing a program. Cannot be undone.
+///
+/// # Errors
+/// The kernel is older than 3.5.
+pub fn no_new_privileges() -> Result<(), SysError> {
+    rustix::thread::set_no_new_privs(true).told("give up", "new privileges")
+}
+
+/// Whether other processes of the same user may look into this one (ptrace, `/proc/…/mem`) and a
+/// crash may write its memory out.
+///
+/// # Errors
+/// None that is known.
+pub fn set_dumpable(dumpable: bool) -> Result<(), SysError> {
+    let behavior = if dumpable {
+        DumpableBehavior::Dumpable
+    } else {
+        DumpableBehavior::NotDumpable
+    };
+    set_dumpable_behavior(behavior).told("change", "who may look into this process")
+}
+
+/// Limits the number of open descriptors, for good.
+///
+/// # Errors
+/// More than the present hard limit, without `CAP_SYS_RESOURCE`.
+pub fn limit_open_files(count: u64) -> Result<(), SysError> {
+    limit(Resource::Nofile, count).told("limit open files to", count)
+}
+
+/// Forbids core files, for good.
+///
+/// # Errors
+/// None that is known.
+pub fn forbid_core_files() -> Result<(), SysError> {
+    limit(Resource::Core, 0).told("forbid", "core files")
+}
+
+fn limit(resource: Resource, value: u64) -> rustix::io::Result<()> {
+    setrlimit(
+        resource,
+        Rlimit {
+            current: Some(value),
+            maximum: Some(value),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capability_names_are_the_kernels() {
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let set = capabilities_by_name(&names(&["net_admin", "net_raw"])).unwrap();
+        assert_eq!(set, CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW);
+        let error = capabilities_by_name(&names(&["everything"])).unwrap_err();
+        assert!(error.to_string().contains("everything"));
+    }
+}

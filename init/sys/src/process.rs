@@ -1,0 +1,112 @@
+//! What `/proc` tells about processes, for the machine's overview and for PID 1's own size.
+
+use std::path::Path;
+
+use crate::error::{SysError, Told};
+use crate::kernel_file;
+
+/// More processes than the kernel numbers by default (2^15), so that a listing always ends.
+const MAX_ENTRIES: usize = 1 << 16;
+
+/// How many processes there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Table {
+    /// All of them, kernel threads included.
+    pub total: usize,
+    /// Those that have ended and were not collected yet.
+    pub zombies: usize,
+}
+
+/// Counts the processes below `proc_root` (`/proc`).
+///
+/// # Errors
+/// `proc_root` cannot be listed. A process that ends meanwhile is passed over.
+pub fn table(proc_root: &Path) -> Result<Table, SysError> {
+    let mut table = Table::default();
+    for name in entries(proc_root)? {
+        if !name.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        let Ok(stat) = kernel_file::read(&proc_root.join(&name).join("stat")) else {
+            continue;
+        };
+        table.total += 1;
+        if state(&stat) == Some('Z') {
+            table.zombies += 1;
+        }
+    }
+    Ok(table)
+}
+
+/// Resident memory of this process in bytes, from `proc_root/self/statm`.
+///
+/// # Errors
+/// The file is missing or not as proc(5) says.
+pub fn own_resident_bytes(proc_root: &Path) -> Result<u64, SysError> {
+    let path = proc_root.join("self/statm");
+    let text = kernel_file::read(&path)?;
+    let pages: Option<u64> = text
+        .split_ascii_whitespace()
+        .nth(1)
+        .and_then(|word| word.parse().ok());
+    let pages = pages.ok_or_else(|| {
+        SysError::refused("read", path.display(), "the second field is not a number")
+    })?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
+/// Number of threads of this process.
+///
+/// # Errors
+/// `proc_root/self/task` cannot be listed.
+pub fn own_threads(proc_root: &Path) -> Result<usize, SysError> {
+    Ok(entries(&proc_root.join("self/task"))?.len())
+}
+
+fn entries(directory: &Path) -> Result<Vec<String>, SysError> {
+    let listing = std::fs::read_dir(directory).told("list", directory.display())?;
+    let mut names = Vec::new();
+    for entry in listing.take(MAX_ENTRIES) {
+        let entry = entry.told("list", directory.display())?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+/// The state letter of a `stat` line: after the last `)`, because a name may hold any character.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zombies_are_counted_whatever_their_name() {
+        let root = tempfile::tempdir().unwrap();
+        for (pid, line) in [
+            ("1", "1 (init) S 0 1"),
+            ("7", "7 (a) S) (x) Z 1 7"),
+            ("8", "8 (b) R 1"),
+        ] {
+            std::fs::create_dir(root.path().join(pid)).unwrap();
+            std::fs::write(root.path().join(pid).join("stat"), line).unwrap();
+        }
+        std::fs::create_dir(root.path().join("sys")).unwrap();
+        assert_eq!(
+            table(root.path()).unwrap(),
+            Table {
+                total: 3,
+                zombies: 1
+            }
+        );
+    }
+
+    #[test]
+    fn own_numbers_are_plausible() {
+        let proc_root = Path::new("/proc");
+        assert!(own_resident_bytes(proc_root).unwrap() > 100_000);
+        assert!(own_threads(proc_root).unwrap() >= 1);
+    }
+}

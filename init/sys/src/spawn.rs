@@ -1,0 +1,313 @@
+//! Starting a process inside its cgroup and its namespaces, with a descriptor that is the process.
+//!
+//! `clone3` puts the child into the cgroup before it runs its first instruction, so no limit has a
+//! gap, and returns a pidfd, so no later signal can hit a recycled number.
+
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+use crate::error::{SysError, Told};
+use crate::signals::{self, AllBlocked};
+
+/// How long the child may take from clone to exec. Usual are milliseconds; only a frozen cgroup or
+/// a dying disk gets here, and PID 1 must not hang on either.
+const EXEC_SECONDS: i64 = 30;
+
+/// Lowest number that the child's copies of its descriptors get while it rearranges them.
+const COPIES_FROM: RawFd = 16;
+
+/// Bit 33, which libc's `c_int` constant cannot hold.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What to start, where.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    /// Absolute path of the program.
+    pub program: &'a CStr,
+    /// Arguments after the program's own name (`argv[0]` is `program`).
+    pub arguments: &'a [CString],
+    /// The whole environment, as `NAME=value`.
+    pub environment: &'a [CString],
+    /// Directory of the cgroup that the process is born in.
+    pub cgroup: BorrowedFd<'a>,
+    /// New namespaces of the process.
+    pub namespaces: Namespaces,
+    /// Descriptors of the child: ours, and the number it has there. Every other one is closed.
+    pub descriptors: &'a [(BorrowedFd<'a>, RawFd)],
+}
+
+/// Which namespaces are new; the others are shared with the parent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Process ids: the child is 1.
+    pub pid: bool,
+    /// Mounts: a copy.
+    pub mount: bool,
+    /// System V and POSIX message queues.
+    pub ipc: bool,
+    /// Host name.
+    pub uts: bool,
+    /// Network: nothing but a loopback device that is down.
+    pub net: bool,
+}
+
+impl Namespaces {
+    fn flags(self) -> u64 {
+        let flag = |wanted: bool, flag: libc::c_int| if wanted { flag as u64 } else { 0 };
+        flag(self.pid, libc::CLONE_NEWPID)
+            | flag(self.mount, libc::CLONE_NEWNS)
+            | flag(self.ipc, libc::CLONE_NEWIPC)
+            | flag(self.uts, libc::CLONE_NEWUTS)
+            | flag(self.net, libc::CLONE_NEWNET)
+    }
+}
+
+/// A started process. Whoever owns `waitpid` reaps it.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number in our pid namespace.
+    pub pid: i32,
+    /// The process itself: for signals, and readable when it has ended.
+    pub pidfd: OwnedFd,
+}
+
+/// `struct clone_args` up to its `cgroup` member (88 bytes, Linux 5.7).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Everything the child touches, made before it exists: it must not allocate.
+struct Prepared {
+    program: *const c_char,
+    arguments: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    /// Source, number in the child, and room for the number of the copy.
+    descriptors: Vec<(RawFd, RawFd, RawFd)>,
+    copies_from: RawFd,
+    failure: RawFd,
+}
+
+/// Starts a process and returns once it has executed its program.
+///
+/// # Errors
+/// A namespace or the cgroup is refused, a descriptor is bad, the program cannot be executed (the
+/// error is the child's), or it did not come to `exec` within 30 s. Nothing is left behind then.
+pub fn spawn(request: &Spawn<'_>) -> Result<Child, SysError> {
+    let name = request.program.to_string_lossy();
+    let (failure, failure_child) =
+        pipe_with(PipeFlags::CLOEXEC).told("make a pipe for starting", &name)?;
+    let mut prepared = prepare(request, failure_child.as_raw_fd())?;
+    let child = clone_into(request, &mut prepared).told("start", &name)?;
+    drop(failure_child);
+    match wait_for_exec(&failure) {
+        Ok(()) => Ok(child),
+        Err(error) => {
+            discard(&child);
+            Err(error).told("execute", &name)
+        }
+    }
+}
+
+fn prepare(request: &Spawn<'_>, failure: RawFd) -> Result<Prepared, SysError> {
+    let mut descriptors = Vec::with_capacity(request.descriptors.len());
+    let mut highest = COPIES_FROM - 1;
+    for (source, number) in request.descriptors {
+        if *number < 0 || descriptors.iter().any(|(_, taken, _)| taken == number) {
+            return Err(SysError::refused(
+                "give the child descriptor",
+                number,
+                "the number is negative or used twice",
+            ));
+        }
+        highest = highest.max(*number);
+        descriptors.push((source.as_raw_fd(), *number, -1));
+    }
+    let pointers = |strings: &[CString]| -> Vec<*const c_char> {
+        strings.iter().map(|string| string.as_ptr()).collect()
+    };
+    let mut arguments = vec![request.program.as_ptr()];
+    arguments.extend(pointers(request.arguments));
+    arguments.push(std::ptr::null());
+    let mut environment = pointers(request.environment);
+    environment.push(std::ptr::null());
+    Ok(Prepared {
+        program: request.program.as_ptr(),
+        arguments,
+        environment,
+        descriptors,
+        copies_from: highest + 1,
+        failure,
+    })
+}
+
+fn clone_into(request: &Spawn<'_>, prepared: &mut Prepared) -> io::Result<Child> {
+    let mut pidfd: libc::c_int = -1;
+    let mut arguments = CloneArguments {
+        flags: request.namespaces.flags() | libc::CLONE_PIDFD as u64 | CLONE_INTO_CGROUP,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup: request.cgroup.as_raw_fd() as u64,
+        ..CloneArguments::default()
+    };
+    // A handler of ours (tokio's writes into a pipe that the child shares) must not run in the
+    // child: all signals wait until the child has given each its default disposition.
+    let blocked = AllBlocked::new();
+    // SAFETY: `arguments` is a valid clone_args of the size given, and `pidfd` outlives the call.
+    // There is no CLONE_VM and no new stack: the child runs on a copy of this one, as after
+    // fork, and can damage nothing of ours. It goes straight to `run_child`, which makes only
+    // async-signal-safe calls and never returns, so that locks held by other threads at this
+    // instant (the allocator's) are never waited for in the child.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut arguments,
+            size_of::<CloneArguments>(),
+        )
+    };
+    if pid == 0 {
+        // SAFETY: this is the child of a clone without CLONE_VM; `prepared` is its own copy, and
+        // the strings that it points to live in `request`, which is copied just the same.
+        unsafe { run_child(prepared) }
+    }
+    let error = io::Error::last_os_error();
+    drop(blocked);
+    if pid < 0 {
+        return Err(error);
+    }
+    // SAFETY: the call succeeded with CLONE_PIDFD, so the kernel stored a new descriptor in
+    // `pidfd` that nothing else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    // A pid fits: the kernel's limit is 2^22.
+    Ok(Child {
+        pid: pid as i32,
+        pidfd,
+    })
+}
+
+/// The child between clone and exec.
+///
+/// # Safety
+/// Only in a fresh copy of the process, with valid pointers in `prepared`. Makes only
+/// async-signal-safe calls: no allocation, no lock, no panic.
+unsafe fn run_child(prepared: &mut Prepared) -> ! {
+    signals::reset();
+    // SAFETY: setsid has no preconditions; it fails only for a group leader, which a new child
+    // is not.
+    unsafe { libc::setsid() };
+    // First everything is marked to close at exec, then the wanted ones are made anew without
+    // the mark: whatever the parent had open, nothing else can survive.
+    // SAFETY: marks descriptors of this process only.
+    let marked = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            0u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    // SAFETY: plain descriptor calls on numbers; a bad one makes the call fail.
+    let failure = unsafe {
+        libc::fcntl(
+            prepared.failure,
+            libc::F_DUPFD_CLOEXEC,
+            prepared.copies_from,
+        )
+    };
+    if marked < 0 || failure < 0 {
+        // SAFETY: reports through the original number and ends.
+        unsafe { fail(prepared.failure) }
+    }
+    // A source may have the number that another one is to get. So all are copied above every
+    // number wanted, and only then moved to their places.
+    for (source, _, copy) in prepared.descriptors.iter_mut() {
+        // SAFETY: as above.
+        *copy = unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, prepared.copies_from) };
+        if *copy < 0 {
+            // SAFETY: reports and ends.
+            unsafe { fail(failure) }
+        }
+    }
+    for (_, number, copy) in prepared.descriptors.iter() {
+        // SAFETY: as above; `copy` differs from `number`, so dup3 without flags is allowed and
+        // the new descriptor stays open at exec.
+        if unsafe { libc::dup3(*copy, *number, 0) } < 0 {
+            // SAFETY: reports and ends.
+            unsafe { fail(failure) }
+        }
+    }
+    // SAFETY: the program and both null-terminated arrays were made by `prepare` from strings
+    // that are still alive in this copy of the process.
+    unsafe {
+        libc::execve(
+            prepared.program,
+            prepared.arguments.as_ptr(),
+            prepared.environment.as_ptr(),
+        );
+        fail(failure)
+    }
+}
+
+/// Tells the parent the error number and ends the child without running anything of the parent's.
+///
+/// # Safety
+/// Only in the child, before exec.
+unsafe fn fail(failure: RawFd) -> ! {
+    // SAFETY: errno is this thread's; the buffer is on this stack; _exit runs no destructors.
+    unsafe {
+        let errno = (*libc::__errno_location()).to_ne_bytes();
+        libc::write(failure, errno.as_ptr().cast(), errno.len());
+        libc::_exit(127)
+    }
+}
+
+/// Waits until the pipe closes (the program runs) or carries an error number (it does not).
+fn wait_for_exec(failure: &OwnedFd) -> io::Result<()> {
+    let limit = Timespec {
+        tv_sec: EXEC_SECONDS,
+        tv_nsec: 0,
+    };
+    let mut errno = [0u8; 4];
+    loop {
+        let mut ready = [PollFd::new(failure, PollFlags::IN)];
+        match poll(&mut ready, Some(&limit)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            // A signal restarts the limit; they are rare and the child needs milliseconds.
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        return match rustix::io::read(failure, &mut errno) {
+            Ok(0) => Ok(()),
+            Ok(4) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
+            Ok(_) => Err(io::ErrorKind::InvalidData.into()),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+/// Ends and reaps a child that did not come to its program.
+fn discard(child: &Child) {
+    let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+    // SIGKILL also ends a frozen process, so this does not wait long.
+    while let Err(rustix::io::Errno::INTR) =
+        waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
+    {}
+}
