@@ -62,8 +62,19 @@ impl Api {
         other
     }
 
-    /// GETs and returns whatever the answer is.
+    /// Asks with any method, with JSON or nothing, and returns whatever the answer is.
     pub fn request(&self, method: &str, path: &str, body: Option<Value>) -> Result<Answer> {
+        match body {
+            Some(body) => self.with("content-type", "application/json").read(
+                method,
+                path,
+                Some(body.to_string()),
+            ),
+            None => self.read(method, path, None),
+        }
+    }
+
+    fn read(&self, method: &str, path: &str, body: Option<String>) -> Result<Answer> {
         let mut response = self.send(method, path, body)?;
         let text = response
             .body_mut()
@@ -105,9 +116,19 @@ impl Api {
         self.request("POST", path, Some(body))?.success()
     }
 
+    /// POSTs a form as a browser does, and returns whatever the answer is.
+    pub fn post_form(&self, path: &str, form: &str) -> Result<Answer> {
+        let typed = self.with("content-type", "application/x-www-form-urlencoded");
+        typed.read("POST", path, Some(form.to_string()))
+    }
+
     /// POSTs JSON and returns the answer's lines one by one as they arrive.
     pub fn stream(&self, path: &str, body: Value) -> Result<Lines> {
-        self.open_stream("POST", path, Some(body))
+        self.with("content-type", "application/json").open_stream(
+            "POST",
+            path,
+            Some(body.to_string()),
+        )
     }
 
     /// GETs and returns the answer's lines one by one as they arrive.
@@ -144,7 +165,7 @@ impl Api {
 
     /// The messages in a service's log.
     pub fn log(&self, name: &str) -> Result<Vec<String>> {
-        let value = self.get(&format!("/api/v1/services/{name}/log"))?;
+        let value = self.get(&format!("/api/v1/services/{name}/log?tail=1000"))?;
         let entries = value["entries"]
             .as_array()
             .with_context(|| format!("no log: {value}"))?;
@@ -154,7 +175,7 @@ impl Api {
             .collect())
     }
 
-    fn open_stream(&self, method: &str, path: &str, body: Option<Value>) -> Result<Lines> {
+    fn open_stream(&self, method: &str, path: &str, body: Option<String>) -> Result<Lines> {
         let response = self.send(method, path, body)?;
         let status = response.status().as_u16();
         let mut reader: Box<dyn BufRead> =
@@ -171,7 +192,7 @@ impl Api {
         &self,
         method: &str,
         path: &str,
-        body: Option<Value>,
+        body: Option<String>,
     ) -> Result<ureq::http::Response<ureq::Body>> {
         let mut request = Request::builder()
             .method(Method::from_bytes(method.as_bytes())?)
@@ -180,10 +201,7 @@ impl Api {
             request = request.header(name, value);
         }
         let sent = match body {
-            Some(body) => {
-                let request = request.header("content-type", "application/json");
-                self.agent.run(request.body(body.to_string())?)
-            }
+            Some(body) => self.agent.run(request.body(body)?),
             None if method == "POST" => self.agent.run(request.body(String::new())?),
             None => self.agent.run(request.body(())?),
         };

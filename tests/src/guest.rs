@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use kos_qemu::{Accelerator, Machine};
+use serde_json::Value;
 
 use crate::api::{Api, ServiceView};
 use crate::disk::{self, DataDisk};
@@ -203,6 +204,24 @@ impl Guest {
         }
     }
 
+    /// Waits until the system's description is as wanted, and returns it.
+    pub fn wait_system(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let api = self.api();
+        let deadline = Instant::now() + STEP_LIMIT;
+        loop {
+            let seen = self.explain(api.get("/api/v1/system"))?;
+            if wanted(&seen) {
+                return Ok(seen);
+            }
+            if Instant::now() > deadline {
+                let limit = STEP_LIMIT.as_secs();
+                return self.explain(Err(anyhow!("after {limit} s the system is still {seen}")));
+            }
+            // Nothing announces a change of these numbers.
+            std::thread::sleep(ASK_AGAIN);
+        }
+    }
+
     /// Waits until a service's log holds a line, and returns the whole log.
     pub fn wait_log(&self, name: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let api = self.api();
@@ -217,7 +236,7 @@ impl Guest {
             let Some(data) = line.strip_prefix("data:") else {
                 continue;
             };
-            let entry: serde_json::Value = serde_json::from_str(data.trim())
+            let entry: Value = serde_json::from_str(data.trim())
                 .with_context(|| format!("the log of {name} sent {data}"))?;
             if entry["message"].as_str().is_some_and(&wanted) {
                 return self.explain(api.log(name));
@@ -253,10 +272,15 @@ impl Guest {
         Ok(())
     }
 
-    /// Waits until the guest has powered off, and returns its last serial line.
+    /// Waits until the guest has powered off, and returns PID 1's last line.
     pub fn wait_power_off(&self) -> Result<String> {
         let status = self.machine.wait_exit(STEP_LIMIT)?;
-        let last = self.machine.serial_lines().pop().unwrap_or_default();
+        // The kernel has the very last word ("reboot: Power down").
+        let lines = self.machine.serial_lines();
+        let last = lines
+            .into_iter()
+            .rfind(|line| line.starts_with("kos: "))
+            .unwrap_or_default();
         if status.success() {
             Ok(last)
         } else {

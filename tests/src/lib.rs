@@ -24,4 +24,4 @@ mod guest;
 pub use api::{Answer, Api, ServiceView};
 pub use disk::{DataDisk, FileSystem};
 pub use environment::Image;
-pub use guest::{Boot, Guest};
+pub use guest::{BOOT_LIMIT, Boot, Guest, STEP_LIMIT};

@@ -1,0 +1,16 @@
+//! End-to-end tests: they boot the image in QEMU and look at it from outside, as a user would.
+//!
+//! One program for all suites, so that a boot is paid once: tests which do not disturb each other
+//! share a guest ([`kos_tests::Guest::shared`]); the others have their own. Run by
+//! `cargo xtask test`, which builds the images.
+
+mod console;
+mod containment;
+mod failures;
+mod generation;
+mod isolation;
+mod logs;
+mod manifests;
+mod order;
+mod orphans;
+mod persistence;
