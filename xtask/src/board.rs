@@ -84,14 +84,20 @@ struct RawUserland {
 impl Board {
     /// Reads `image/boards/NAME.toml`.
     pub fn read(workspace: &Workspace, name: &str) -> Result<Board> {
-        let path = workspace.image().join("boards").join(format!("{name}.toml"));
+        let path = workspace
+            .image()
+            .join("boards")
+            .join(format!("{name}.toml"));
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("read {}", workspace.shown(&path)))?;
         let raw: RawBoard =
             toml::from_str(&text).with_context(|| format!("in {}", workspace.shown(&path)))?;
         let mut fragments = Vec::new();
         for fragment in &raw.kernel.fragments {
-            let file = workspace.image().join("kernel").join(format!("{fragment}.config"));
+            let file = workspace
+                .image()
+                .join("kernel")
+                .join(format!("{fragment}.config"));
             if !file.is_file() {
                 bail!(
                     "{}: kernel.fragments names \"{fragment}\", and there is no {}",

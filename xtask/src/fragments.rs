@@ -50,8 +50,11 @@ impl Fragments {
                     file.display()
                 );
             };
-            let wanted =
-                Wanted { value: value.to_owned(), file: file.to_owned(), line: line_number };
+            let wanted = Wanted {
+                value: value.to_owned(),
+                file: file.to_owned(),
+                line: line_number,
+            };
             if let Some(earlier) = self.wanted.insert(option.to_owned(), wanted)
                 && earlier.file == file
             {
@@ -117,7 +120,9 @@ fn parse_line(line: &str) -> Option<(&str, &str)> {
     }
     line.split_once('=').filter(|(option, _)| {
         option.starts_with("CONFIG_")
-            && option.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && option
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_')
     })
 }
 
@@ -141,23 +146,42 @@ mod tests {
         ])
         .unwrap();
         let merged = fragments.merge_over("CONFIG_A=y\nCONFIG_C=1\n# CONFIG_B is not set\n");
-        assert_eq!(merged, "CONFIG_C=1\n# CONFIG_A is not set\nCONFIG_B=\"x\"\n");
+        assert_eq!(
+            merged,
+            "CONFIG_C=1\n# CONFIG_A is not set\nCONFIG_B=\"x\"\n"
+        );
         fragments.check_taken(&merged).unwrap();
     }
 
     #[test]
     fn a_line_that_was_not_taken_is_named() {
         let fragments = fragments(&["CONFIG_A=y\n# why\n# CONFIG_B is not set\n"]).unwrap();
-        let error = fragments.check_taken("CONFIG_B=y\n").unwrap_err().to_string();
-        assert!(error.contains("0.config:1: CONFIG_A: wanted y, got n"), "{error}");
-        assert!(error.contains("0.config:3: CONFIG_B: wanted n, got y"), "{error}");
+        let error = fragments
+            .check_taken("CONFIG_B=y\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("0.config:1: CONFIG_A: wanted y, got n"),
+            "{error}"
+        );
+        assert!(
+            error.contains("0.config:3: CONFIG_B: wanted n, got y"),
+            "{error}"
+        );
     }
 
     #[test]
     fn nonsense_and_repetition_are_refused_with_their_line() {
-        let error = fragments(&["CONFIG_A=y\nCONFIG A=y\n"]).unwrap_err().to_string();
+        let error = fragments(&["CONFIG_A=y\nCONFIG A=y\n"])
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("0.config:2: neither"), "{error}");
-        let error = fragments(&["CONFIG_A=y\nCONFIG_A=m\n"]).unwrap_err().to_string();
-        assert!(error.contains("0.config:2: CONFIG_A is set a second time"), "{error}");
+        let error = fragments(&["CONFIG_A=y\nCONFIG_A=m\n"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("0.config:2: CONFIG_A is set a second time"),
+            "{error}"
+        );
     }
 }

@@ -25,11 +25,17 @@ enum Probe {
 }
 
 const fn program(name: &'static str, package: &'static str) -> Need {
-    Need { probe: Probe::Program(name), package }
+    Need {
+        probe: Probe::Program(name),
+        package,
+    }
 }
 
 const fn file(path: &'static str, package: &'static str) -> Need {
-    Need { probe: Probe::File(path), package }
+    Need {
+        probe: Probe::File(path),
+        package,
+    }
 }
 
 /// What building a kernel takes, apart from its source.
@@ -51,12 +57,16 @@ pub const KERNEL: &[Need] = &[
 ];
 
 /// Debian's kernel source.
-pub const KERNEL_SOURCE: &[Need] =
-    &[file("/usr/src/linux-source-6.12.tar.xz", "linux-source-6.12")];
+pub const KERNEL_SOURCE: &[Need] = &[file(
+    "/usr/src/linux-source-6.12.tar.xz",
+    "linux-source-6.12",
+)];
 
 /// What C code in crates (SQLite, zstd) takes, and linking at all.
-pub const USERLAND: &[Need] =
-    &[program("gcc", "gcc"), file("/usr/include/stdio.h", "libc6-dev")];
+pub const USERLAND: &[Need] = &[
+    program("gcc", "gcc"),
+    file("/usr/include/stdio.h", "libc6-dev"),
+];
 
 /// What booting takes.
 pub const MACHINE: &[Need] = &[
@@ -92,7 +102,10 @@ pub fn ensure(stages: &mut Stages, needs: &[&[Need]]) -> Result<()> {
     })?;
     let still_missing = self::missing(needs);
     if !still_missing.is_empty() {
-        bail!("apt-get succeeded, and still missing: {}", still_missing.join(" "));
+        bail!(
+            "apt-get succeeded, and still missing: {}",
+            still_missing.join(" ")
+        );
     }
     Ok(())
 }
@@ -131,7 +144,11 @@ impl Need {
 /// works without a question.
 fn become_root() -> Option<&'static [&'static str]> {
     let quiet = |command: &mut Command| {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
     };
     let output = Command::new("id").arg("-u").output().ok()?;
     if output.stdout.trim_ascii() == b"0" {
@@ -145,8 +162,12 @@ fn become_root() -> Option<&'static [&'static str]> {
 
 fn install(stage: &Stage, become_root: &[&str], packages: &[&str]) -> Result<()> {
     let apt_get = |arguments: &[&str]| {
-        let words = [become_root, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], arguments]
-            .concat();
+        let words = [
+            become_root,
+            &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"],
+            arguments,
+        ]
+        .concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
         command
@@ -157,5 +178,7 @@ fn install(stage: &Stage, become_root: &[&str], packages: &[&str]) -> Result<()>
     if stage.run(&mut apt_get(&["update"])).is_err() {
         stage.note("apt-get update failed; trying with the lists that are there");
     }
-    stage.run(&mut apt_get(&wanted)).context("install host packages")
+    stage
+        .run(&mut apt_get(&wanted))
+        .context("install host packages")
 }

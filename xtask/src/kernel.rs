@@ -67,7 +67,12 @@ pub struct KernelRecord {
 }
 
 /// The `kernel` command.
-pub fn run(workspace: &Workspace, stages: &mut Stages, board: &Board, args: &KernelArgs) -> Result<()> {
+pub fn run(
+    workspace: &Workspace,
+    stages: &mut Stages,
+    board: &Board,
+    args: &KernelArgs,
+) -> Result<()> {
     let kernel = build(workspace, stages, board, args)?;
     println!("{}", kernel.image.display());
     Ok(())
@@ -118,7 +123,9 @@ enum Source {
 impl Source {
     fn find(directory: Option<&Path>) -> Result<Source> {
         let Some(directory) = directory else {
-            return Ok(Source::Debian { version: debian_version()? });
+            return Ok(Source::Debian {
+                version: debian_version()?,
+            });
         };
         let directory = directory
             .canonicalize()
@@ -149,7 +156,10 @@ fn debian_version() -> Result<String> {
             String::from_utf8_lossy(&output.stdout).trim()
         )),
         // The tarball came by other means: it is its own version.
-        _ => Ok(format!("{DEBIAN_PACKAGE} sha256 {}", Digest::of_file(Path::new(DEBIAN_TARBALL))?)),
+        _ => Ok(format!(
+            "{DEBIAN_PACKAGE} sha256 {}",
+            Digest::of_file(Path::new(DEBIAN_TARBALL))?
+        )),
     }
 }
 
@@ -157,9 +167,18 @@ fn debian_version() -> Result<String> {
 /// file's name, size and time (reading 1.5 GB at each run would cost more than a false rebuild).
 fn tree_version(directory: &Path) -> Result<String> {
     let git = |arguments: &[&str]| {
-        Command::new("git").arg("-C").arg(directory).args(arguments).output().ok().and_then(
-            |output| output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        )
+        Command::new("git")
+            .arg("-C")
+            .arg(directory)
+            .args(arguments)
+            .output()
+            .ok()
+            .and_then(|output| {
+                output
+                    .status
+                    .success()
+                    .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+            })
     };
     if directory.join(".git").exists()
         && let (Some(commit), Some(changes)) =
@@ -211,10 +230,15 @@ fn cache_key(board: &Board, source: &Source) -> Result<String> {
 }
 
 fn first_line(program: &str, argument: &str) -> Result<String> {
-    let output =
-        Command::new(program).arg(argument).output().with_context(|| format!("run {program}"))?;
+    let output = Command::new(program)
+        .arg(argument)
+        .output()
+        .with_context(|| format!("run {program}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().next().map(str::to_owned).with_context(|| format!("{program} says nothing"))
+    text.lines()
+        .next()
+        .map(str::to_owned)
+        .with_context(|| format!("{program} says nothing"))
 }
 
 struct Build<'a> {
@@ -259,7 +283,6 @@ impl Build<'_> {
         std::fs::create_dir_all(&work)?;
         let kernel = self.build_in(stage, &work);
         if kernel.is_ok() {
-            // 2 GB of source and objects, which nothing needs any more.
             stage.note("removing the object tree");
             std::fs::remove_dir_all(&work).context("remove the object tree")?;
         }
@@ -271,15 +294,7 @@ impl Build<'_> {
         let cpu_before = crate::stage::children_cpu_time();
         let source = match &self.source {
             Source::Tree { directory, .. } => directory.clone(),
-            Source::Debian { .. } => {
-                stage.note(format!("unpacking {DEBIAN_TARBALL}"));
-                let source = work.join("source");
-                std::fs::create_dir_all(&source)?;
-                let mut tar = Command::new("tar");
-                tar.args(["-xf", DEBIAN_TARBALL, "--strip-components=1", "-C"]).arg(&source);
-                stage.run(&mut tar)?;
-                source
-            }
+            Source::Debian { version } => self.unpacked(stage, version)?,
         };
         let objects = work.join("objects");
         std::fs::create_dir_all(&objects)?;
@@ -313,12 +328,39 @@ impl Build<'_> {
             source: self.source.version().to_owned(),
             compiler: self.compiler.clone(),
             bytes,
-            cpu_seconds: crate::stage::children_cpu_time().saturating_sub(cpu_before).as_secs(),
+            cpu_seconds: crate::stage::children_cpu_time()
+                .saturating_sub(cpu_before)
+                .as_secs(),
             wall_seconds: started.elapsed().as_secs(),
         };
-        std::fs::write(ready.join("kernel.json"), serde_json::to_vec_pretty(&record)?)?;
-        std::fs::rename(&ready, self.cache.join(&self.key)).context("put the kernel in the cache")?;
-        self.cached()?.context("the kernel that was just built is not in the cache")
+        std::fs::write(
+            ready.join("kernel.json"),
+            serde_json::to_vec_pretty(&record)?,
+        )?;
+        std::fs::rename(&ready, self.cache.join(&self.key))
+            .context("put the kernel in the cache")?;
+        self.cached()?
+            .context("the kernel that was just built is not in the cache")
+    }
+
+    /// Debian's source, unpacked once and kept: 80,000 files are slow to remove on some disks,
+    /// and the next configuration needs them again. `cargo xtask clean` removes them.
+    fn unpacked(&self, stage: &Stage, version: &str) -> Result<PathBuf> {
+        let name = version.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+        let ready = self.cache.join("source").join(name);
+        if ready.is_dir() {
+            return Ok(ready);
+        }
+        stage.note(format!("unpacking {DEBIAN_TARBALL}"));
+        // What a killed run left here is overwritten file by file.
+        let partial = ready.with_extension("partial");
+        std::fs::create_dir_all(&partial)?;
+        let mut tar = Command::new("tar");
+        tar.args(["-xf", DEBIAN_TARBALL, "--strip-components=1", "-C"])
+            .arg(&partial);
+        stage.run(&mut tar)?;
+        std::fs::rename(&partial, &ready).context("keep the unpacked kernel source")?;
+        Ok(ready)
     }
 
     fn configure(

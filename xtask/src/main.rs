@@ -1,11 +1,18 @@
 //! `cargo xtask …`: builds, runs, checks and measures kOS. This file only dispatches.
 
 mod board;
+mod cpio;
+mod datadisk;
 mod digest;
 mod fragments;
 mod hostpackages;
+mod image;
 mod kernel;
+mod model;
+mod run;
+mod services;
 mod stage;
+mod userland;
 mod workspace;
 
 use anyhow::Result;
@@ -27,7 +34,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(run::RunArgs),
     Kernel(kernel::KernelArgs),
+    Userland(userland::UserlandArgs),
+    Image(image::ImageArgs),
+    CheckServices(services::CheckServicesArgs),
 }
 
 fn main() -> Result<()> {
@@ -36,6 +47,10 @@ fn main() -> Result<()> {
     let board = Board::read(&workspace, board::DEFAULT)?;
     let mut stages = Stages::new(workspace.logs()?);
     match arguments.command {
+        Command::Run(args) => run::run(&workspace, &mut stages, &board, args),
         Command::Kernel(args) => kernel::run(&workspace, &mut stages, &board, &args),
+        Command::Userland(_) => userland::run(&workspace, &mut stages, &board),
+        Command::Image(args) => image::run(&workspace, &mut stages, &board, &args),
+        Command::CheckServices(args) => services::run(&workspace, &args),
     }
 }

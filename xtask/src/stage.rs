@@ -42,12 +42,18 @@ pub struct Done {
 impl Stages {
     /// Logs go to the directory `logs`, one file per stage.
     pub fn new(logs: PathBuf) -> Stages {
-        Stages { logs, terminal: std::io::stderr().is_terminal(), done: Vec::new() }
+        Stages {
+            logs,
+            terminal: std::io::stderr().is_terminal(),
+            done: Vec::new(),
+        }
     }
 
     /// Does `work` under a name that is shown while it lasts.
     pub fn run<T>(&mut self, name: &str, work: impl FnOnce(&Stage) -> Result<T>) -> Result<T> {
-        let log_path = self.logs.join(format!("{}.log", name.replace([' ', '/'], "-")));
+        let log_path = self
+            .logs
+            .join(format!("{}.log", name.replace([' ', '/'], "-")));
         let log = File::create(&log_path)
             .with_context(|| format!("create the log {}", log_path.display()))?;
         let started = Instant::now();
@@ -63,7 +69,11 @@ impl Stages {
             eprintln!("{name}: started");
         }
         let ticker = Ticker::start(Arc::clone(&shown));
-        let stage = Stage { shown, log: Mutex::new(log), log_path };
+        let stage = Stage {
+            shown,
+            log: Mutex::new(log),
+            log_path,
+        };
         let outcome = work(&stage);
         drop(ticker);
         let done = Done {
@@ -117,7 +127,10 @@ impl Stage {
     pub fn run_lines(&self, command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<()> {
         let called = shown_command(command);
         self.write_log(&format!("$ {called}"))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {called}"))?;
         let (sender, lines) = mpsc::channel();
         if let Some(output) = child.stdout.take() {
@@ -146,7 +159,10 @@ impl Stage {
             for line in &tail {
                 eprintln!("    {line}");
             }
-            bail!("{called}: {status} (whole output: {})", self.log_path.display());
+            bail!(
+                "{called}: {status} (whole output: {})",
+                self.log_path.display()
+            );
         }
         Ok(())
     }
@@ -189,8 +205,16 @@ impl Shown {
 
     fn show(&self, state: &State) {
         let elapsed = duration(self.started.elapsed());
-        let count = if state.lines > 1 { format!(" [{}]", state.lines) } else { String::new() };
-        let text = format!("{}: {elapsed}{count}  {}", self.name, state.now.replace('\t', " "));
+        let count = if state.lines > 1 {
+            format!(" [{}]", state.lines)
+        } else {
+            String::new()
+        };
+        let text = format!(
+            "{}: {elapsed}{count}  {}",
+            self.name,
+            state.now.replace('\t', " ")
+        );
         if self.terminal {
             // Without automatic wrapping (7l … 7h) a long line is cut at the window's edge.
             eprint!("\r\x1b[?7l{text}\x1b[K\x1b[?7h");
@@ -214,7 +238,11 @@ struct Ticker {
 
 impl Ticker {
     fn start(shown: Arc<Shown>) -> Ticker {
-        let interval = if shown.terminal { TERMINAL_INTERVAL } else { LOG_INTERVAL };
+        let interval = if shown.terminal {
+            TERMINAL_INTERVAL
+        } else {
+            LOG_INTERVAL
+        };
         let of_thread = Arc::clone(&shown);
         let thread = std::thread::spawn(move || {
             let mut state = of_thread.lock();
@@ -229,7 +257,10 @@ impl Ticker {
                 }
             }
         });
-        Ticker { shown, thread: Some(thread) }
+        Ticker {
+            shown,
+            thread: Some(thread),
+        }
     }
 }
 
@@ -250,7 +281,9 @@ fn forward_lines(output: impl Read + Send + 'static, sender: mpsc::Sender<String
         let mut reader = BufReader::new(output);
         let mut bytes = Vec::new();
         while matches!(reader.read_until(b'\n', &mut bytes), Ok(count) if count > 0) {
-            let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
+            let line = String::from_utf8_lossy(&bytes)
+                .trim_end_matches(['\n', '\r'])
+                .to_owned();
             bytes.clear();
             if sender.send(line).is_err() {
                 return;
@@ -273,7 +306,11 @@ fn shown_command(command: &Command) -> String {
 pub fn children_cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: u64 =
-        after_name.split_whitespace().skip(13).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+    let ticks: u64 = after_name
+        .split_whitespace()
+        .skip(13)
+        .take(2)
+        .filter_map(|t| t.parse::<u64>().ok())
+        .sum();
     Duration::from_millis(ticks * 10)
 }

@@ -63,7 +63,9 @@ impl Workspace {
     pub fn cache(&self) -> Result<PathBuf> {
         let base = match std::env::var_os("XDG_CACHE_HOME") {
             Some(base) if Path::new(&base).is_absolute() => PathBuf::from(base),
-            _ => std::env::home_dir().context("no home directory")?.join(".cache"),
+            _ => std::env::home_dir()
+                .context("no home directory")?
+                .join(".cache"),
         };
         directory(base.join("kos"))
     }
@@ -76,10 +78,18 @@ impl Workspace {
         command.current_dir(&self.root);
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
-            let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
-                .iter()
-                .any(|prefix| name_text.starts_with(prefix))
-                || matches!(&*name_text, "CARGO_PRIMARY_PACKAGE" | "OUT_DIR" | "LD_LIBRARY_PATH");
+            let ours = [
+                "CARGO_PKG_",
+                "CARGO_MANIFEST_",
+                "CARGO_BIN_",
+                "CARGO_CRATE_",
+            ]
+            .iter()
+            .any(|prefix| name_text.starts_with(prefix))
+                || matches!(
+                    &*name_text,
+                    "CARGO_PRIMARY_PACKAGE" | "OUT_DIR" | "LD_LIBRARY_PATH"
+                );
             if ours {
                 command.env_remove(&name);
             }

@@ -1,0 +1,175 @@
+//! `cargo xtask userland`: the image's programs, static and free of this machine's paths.
+//!
+//! Two calls of cargo: kos-infer is compiled for newer processors than the rest, so that a box
+//! whose processor is too old still boots and its console says so.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::board::Board;
+use crate::hostpackages;
+use crate::stage::{Stage, Stages};
+use crate::workspace::Workspace;
+
+/// Packages whose program of the same name goes into every image.
+pub const PACKAGES: &[&str] = &["kos-init", "kos-launch", "kos-api", "kos-net"];
+/// The package that is compiled for newer processors.
+pub const INFER: &str = "kos-infer";
+/// Programs of the test image only.
+pub const TEST_PROGRAMS: &str = "kos-test-programs";
+
+/// Compiles the image's programs.
+#[derive(Debug, Args)]
+pub struct UserlandArgs {}
+
+/// Which flags a program is compiled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flags {
+    /// Any processor of the architecture.
+    Common,
+    /// The board's `infer-cpu`.
+    Infer,
+}
+
+/// The `userland` command.
+pub fn run(workspace: &Workspace, stages: &mut Stages, board: &Board) -> Result<()> {
+    let directory = build(workspace, stages, board, false)?;
+    for name in PACKAGES.iter().chain([&INFER]) {
+        println!("{}", directory.join(name).display());
+    }
+    Ok(())
+}
+
+/// Compiles the programs, those of the test image too if asked; returns their directory.
+pub fn build(
+    workspace: &Workspace,
+    stages: &mut Stages,
+    board: &Board,
+    tests_too: bool,
+) -> Result<PathBuf> {
+    hostpackages::ensure(stages, &[hostpackages::USERLAND])?;
+    stages.run("userland", |stage| {
+        let mut common = cargo(workspace, board, Flags::Common, "build");
+        for package in PACKAGES.iter().chain(tests_too.then_some(&TEST_PROGRAMS)) {
+            common.args(["--package", package]);
+        }
+        stage.run(&mut common)?;
+        let mut infer = cargo(workspace, board, Flags::Infer, "build");
+        stage.run(infer.args(["--package", INFER]))?;
+        let directory = workspace.target().join(&board.target).join("release");
+        check(workspace, stage, &directory)?;
+        Ok(directory)
+    })
+}
+
+/// Cargo with the target and the flags of the image's programs, so that tests and lints meet the
+/// same compiled dependencies.
+pub fn cargo(workspace: &Workspace, board: &Board, flags: Flags, subcommand: &str) -> Command {
+    let mut words = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    if flags == Flags::Infer {
+        words.push(format!("-Ctarget-cpu={}", board.infer_cpu));
+    }
+    for (from, to) in private_paths(workspace) {
+        words.push(format!("--remap-path-prefix={}={to}", from.display()));
+    }
+    let mut cargo = workspace.cargo();
+    // Encoded: a path may hold a space. The plain variables would add to it or replace it.
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", words.join("\u{1f}"));
+    cargo
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_BUILD_RUSTFLAGS");
+    cargo.args([
+        subcommand,
+        "--release",
+        "--locked",
+        "--target",
+        &board.target,
+    ]);
+    cargo
+}
+
+/// Directories of this machine, and what stands for them in a program.
+fn private_paths(workspace: &Workspace) -> Vec<(PathBuf, &'static str)> {
+    let home = std::env::home_dir().unwrap_or_default();
+    let cargo_home =
+        std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    // The longer path last: the compiler takes the last prefix that fits.
+    vec![
+        (cargo_home, "/cargo"),
+        (workspace.root().to_path_buf(), "/kos"),
+    ]
+}
+
+/// Every program is there, static, and names no directory of this machine.
+fn check(workspace: &Workspace, stage: &Stage, directory: &Path) -> Result<()> {
+    for name in PACKAGES.iter().chain([&INFER]) {
+        stage.note(format!("checking {name}"));
+        let path = directory.join(name);
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("read the program {}", path.display()))?;
+        ensure!(
+            !names_an_interpreter(&bytes),
+            "{name} is not static: it asks for a dynamic loader"
+        );
+        for (private, _) in private_paths(workspace) {
+            let text = private.to_string_lossy().into_owned() + "/";
+            ensure!(
+                !contains(&bytes, text.as_bytes()),
+                "{name} holds the path of this machine {text}: the image would not be reproducible"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether an ELF file has a program header of type PT_INTERP (elf(5)).
+fn names_an_interpreter(elf: &[u8]) -> bool {
+    const PT_INTERP: u32 = 3;
+    let number = |offset: usize, size: usize| -> usize {
+        let mut bytes = [0; 8];
+        if let Some(part) = elf.get(offset..offset + size) {
+            bytes[..size].copy_from_slice(part);
+        }
+        u64::from_le_bytes(bytes) as usize
+    };
+    let (headers, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    (0..count).any(|index| number(headers + index * size, 4) == PT_INTERP as usize)
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    let Some((first, rest)) = part.split_first() else {
+        return true;
+    };
+    let mut left = bytes;
+    while let Some(index) = left.iter().position(|byte| byte == first) {
+        left = &left[index + 1..];
+        if left.starts_with(rest) {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contains_finds_a_part_after_a_false_start() {
+        assert!(contains(b"//home/x/", b"/home/x/"));
+        assert!(!contains(b"/home/", b"/home/x/"));
+    }
+
+    #[test]
+    fn the_dynamic_loader_of_this_test_is_seen() {
+        let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(
+            names_an_interpreter(&own),
+            cfg!(not(target_feature = "crt-static"))
+        );
+        assert!(!names_an_interpreter(b"\x7fELF"));
+    }
+}
