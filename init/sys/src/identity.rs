@@ -12,6 +12,9 @@ use rustix::thread::{
 
 use crate::error::{SysError, Told};
 
+/// No capability at all.
+pub const NO_CAPABILITIES: CapabilitySet = CapabilitySet::empty();
+
 /// Capabilities are bits of 64; the kernel says where its own end.
 const CAPABILITY_BITS: u32 = 64;
 

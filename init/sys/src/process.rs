@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rustix::process::Pid;
+
 use crate::error::{SysError, Told};
 use crate::kernel_file;
 
@@ -61,6 +63,34 @@ pub fn own_resident_bytes(proc_root: &Path) -> Result<u64, SysError> {
 /// `proc_root/self/task` cannot be listed.
 pub fn own_threads(proc_root: &Path) -> Result<usize, SysError> {
     Ok(entries(&proc_root.join("self/task"))?.len())
+}
+
+/// The number of this process in its own pid namespace.
+pub fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_pid()
+}
+
+/// Makes this process the leader of a new session, without a terminal.
+///
+/// # Errors
+/// It leads a group of processes already.
+pub fn new_session() -> Result<(), SysError> {
+    rustix::process::setsid()
+        .map(|_| ())
+        .told("start", "a new session")
+}
+
+/// Sends a signal to a child that has not been collected yet, so that the number is still its own.
+///
+/// # Errors
+/// The process is gone, or not ours to signal.
+pub fn signal_child(pid: i32, number: i32) -> Result<(), SysError> {
+    let subject = || format!("signal {number} to process {pid}");
+    let missing = || SysError::refused("send", subject(), "there is no such signal or process");
+    // Zero and below would mean groups of processes.
+    let target = Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(missing)?;
+    let signal = crate::signals::from_number(number).ok_or_else(missing)?;
+    rustix::process::kill_process(target, signal).told("send", subject())
 }
 
 fn entries(directory: &Path) -> Result<Vec<String>, SysError> {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -20,6 +20,33 @@ use crate::error::{SysError, Told};
 /// Longest packet that is taken; the rest of a longer one is cut off by the kernel. Reports are
 /// below 4096 bytes and readiness messages are a few lines.
 pub const MAX_PACKET_BYTES: usize = 8192;
+
+/// Takes a descriptor that this process was started with, by its number; it gets another number
+/// and closes at exec. Once per number, before anything else could have opened it: until then
+/// such a descriptor has no owner.
+///
+/// # Errors
+/// There is none, or the number is one of the three standard ones.
+pub fn take_inherited(number: RawFd) -> Result<OwnedFd, SysError> {
+    if number < 3 {
+        return Err(SysError::refused(
+            "take descriptor",
+            number,
+            "it is a standard one",
+        ));
+    }
+    // SAFETY: a number; the copy is a new descriptor that nothing else owns, or -1.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, number + 1) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error()).told("take descriptor", number);
+    }
+    // SAFETY: `copy` was just made; `number` was given by the parent and has no owner in this
+    // process, which is the contract of this function.
+    unsafe {
+        libc::close(number);
+        Ok(OwnedFd::from_raw_fd(copy))
+    }
+}
 
 /// A pair of sequenced-packet sockets, close-on-exec; the first is ours: non-blocking, and told
 /// who sends. The second is for the child and blocks.

@@ -76,6 +76,19 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+impl Child {
+    /// Sends a signal to exactly this process, never to another one that got its number.
+    ///
+    /// # Errors
+    /// The number is no signal, or the process has ended and was collected.
+    pub fn signal(&self, number: i32) -> Result<(), SysError> {
+        let subject = || format!("signal {number} to process {}", self.pid);
+        let signal = signals::from_number(number)
+            .ok_or_else(|| SysError::refused("send", subject(), "there is no such signal"))?;
+        pidfd_send_signal(&self.pidfd, signal).told("send", subject())
+    }
+}
+
 /// `struct clone_args` up to its `cgroup` member (88 bytes, Linux 5.7).
 #[repr(C)]
 #[derive(Default)]
@@ -310,4 +323,99 @@ fn discard(child: &Child) {
     while let Err(rustix::io::Errno::INTR) =
         waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
     {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::sockets::pipe_cloexec_nonblocking;
+
+    /// The cgroup2 hierarchy of this machine; CI and development machines have one somewhere.
+    fn cgroup() -> Option<OwnedFd> {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let mount = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
+        let path: PathBuf = Path::new(mount.split(' ').nth(1)?).to_owned();
+        crate::tree::open_directory(&path).ok()
+    }
+
+    fn run(program: &CStr, arguments: &[&str], numbers: [RawFd; 2]) -> Result<String, SysError> {
+        let Some(cgroup) = cgroup() else {
+            eprintln!("skipped: no cgroup2 hierarchy is mounted");
+            return Ok(String::new());
+        };
+        let (reader, writer) = pipe_cloexec_nonblocking().unwrap();
+        let other = std::fs::File::open("/dev/zero").unwrap();
+        let arguments: Vec<CString> = arguments
+            .iter()
+            .map(|argument| CString::new(*argument).unwrap())
+            .collect();
+        let child = spawn(&Spawn {
+            program,
+            arguments: &arguments,
+            environment: &[CString::new("NAME=value").unwrap()],
+            cgroup: cgroup.as_fd(),
+            namespaces: Namespaces::default(),
+            descriptors: &[(writer.as_fd(), numbers[0]), (other.as_fd(), numbers[1])],
+        });
+        let child = match child {
+            Err(error) if error.errno() == Some(libc::EPERM) => {
+                eprintln!("skipped: {}", error.full());
+                return Ok(String::new());
+            }
+            other => other?,
+        };
+        drop(writer);
+        rustix::io::ioctl_fionbio(&reader, false).unwrap();
+        let mut text = String::new();
+        std::fs::File::from(reader)
+            .read_to_string(&mut text)
+            .unwrap();
+        waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        Ok(text)
+    }
+
+    #[test]
+    fn a_child_has_its_descriptors_and_nothing_else() {
+        let _inheritable = rustix::io::dup(std::io::stdin()).unwrap();
+        let script = "echo $NAME $(ls /proc/self/fd); grep -E 'Sig(Blk|Ign|Cgt)' /proc/$$/status";
+        let text = run(c"/bin/sh", &["-c", script], [1, 7]).unwrap();
+        if text.is_empty() {
+            return;
+        }
+        // `ls` adds the directory it lists (as 0, the lowest free one); 7 is the second one given.
+        assert!(text.starts_with("value 0 1 7\n"), "{text}");
+        assert!(text.contains("SigIgn:\t0000000000000000"), "{text}");
+        assert!(text.contains("SigBlk:\t0000000000000000"), "{text}");
+    }
+
+    #[test]
+    fn numbers_that_overlap_with_sources_survive() {
+        // Whatever numbers the two sources have, trying a range makes one the other's target.
+        for number in 3..12 {
+            let script = format!("echo $(readlink /proc/self/fd/{number})");
+            let text = run(c"/bin/sh", &["-c", &script], [1, number]).unwrap();
+            assert!(text.is_empty() || text == "/dev/zero\n", "{number}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_cannot_run_is_the_callers_error() {
+        match run(c"/nonexistent/program", &[], [1, 2]) {
+            Err(error) => {
+                assert_eq!(error.errno(), Some(libc::ENOENT));
+                assert!(
+                    error.full().contains("/nonexistent/program"),
+                    "{}",
+                    error.full()
+                );
+            }
+            Ok(text) => assert!(text.is_empty()),
+        }
+        assert!(run(c"/bin/true", &[], [5, 5]).is_err());
+    }
 }

@@ -1,0 +1,244 @@
+//! The sandbox's file system: an empty tmpfs in which exactly what the spec names appears.
+//!
+//! Every source is opened before anything is mounted, without following a symbolic link, and every
+//! mount is restricted before it is attached. So nothing outside can change what is bound, and
+//! nothing is ever visible with more rights than it keeps.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use kos_manifest::launch::{Access, LaunchSpec, View};
+use kos_sys::tree::{
+    Attributes, Kind, Tree, is_directory, make_beneath, open_directory, open_source,
+};
+use kos_sys::{mount, sysctl, tree};
+
+/// Where the new root is put together: the image has the first; the second is everywhere, and what
+/// it hides is opened already. Nobody but this process ever sees it there.
+const PLACES: [&str; 2] = ["/sandbox", "/tmp"];
+
+/// The root holds only empty places for mounts.
+const ROOT_OPTIONS: [(&str, &str); 3] = [("size", "64k"), ("mode", "0755"), ("nr_inodes", "1k")];
+
+/// `/dev` holds only empty places for nodes.
+const DEV_OPTIONS: [(&str, &str); 3] = [("size", "16k"), ("mode", "0755"), ("nr_inodes", "64")];
+
+/// A file of `/tmp` costs the kernel about a page beside its content, so there may be as many
+/// files as pages, and at least a few.
+const BYTES_PER_TMP_FILE: u64 = 4096;
+const FEWEST_TMP_FILES: u64 = 64;
+
+/// What of `/proc` stays besides the processes themselves: what runtimes ask to size themselves.
+const PROC_VISIBLE: [&str; 9] = [
+    "cpuinfo",
+    "filesystems",
+    "loadavg",
+    "meminfo",
+    "stat",
+    "uptime",
+    "version",
+    "vmstat",
+    "swaps",
+];
+
+/// What is in the sandbox, for Landlock.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Paths with what may be done there.
+    pub views: Vec<(PathBuf, Access)>,
+    /// Device nodes.
+    pub devices: Vec<PathBuf>,
+}
+
+/// What is opened before the first mount.
+struct Sources {
+    program: OwnedFd,
+    views: Vec<(View, OwnedFd)>,
+    devices: Vec<(PathBuf, OwnedFd)>,
+    null: OwnedFd,
+    place: PathBuf,
+}
+
+/// Builds the new root and makes it `/`; the old one is gone afterwards.
+pub fn build(spec: &LaunchSpec) -> Result<Contents> {
+    let sources = open_sources(spec)?;
+    mount::make_private(Path::new("/"))?;
+    let place = sources.place.as_path();
+    Tree::filesystem("tmpfs", &ROOT_OPTIONS, nothing_special())?
+        .attach(open_directory(place)?.as_fd())?;
+    // Opened again: now it is the new mount.
+    let root = open_directory(place)?;
+    let mut contents = Contents::default();
+    mount_proc(&root, &sources, &mut contents)?;
+    mount_devices(&root, &sources, &mut contents)?;
+    mount_tmp(&root, spec.tmp_bytes, &mut contents)?;
+    for (view, source) in &sources.views {
+        show(&root, source, &view.target, view.access)
+            .with_context(|| format!("cannot show {}", view.target.display()))?;
+        contents.views.push((view.target.clone(), view.access));
+    }
+    // After the views: one of them may be the directory that it lies in.
+    show(&root, &sources.program, &spec.program, Access::Execute)
+        .with_context(|| format!("cannot show the program {}", spec.program.display()))?;
+    contents.views.push((spec.program.clone(), Access::Execute));
+    tree::restrict_mount(root.as_fd(), Attributes::MOUNT_ATTR_RDONLY, "the new root")?;
+    mount::pivot_into(place)?;
+    Ok(contents)
+}
+
+fn open_sources(spec: &LaunchSpec) -> Result<Sources> {
+    let mut views = Vec::with_capacity(spec.view.len());
+    for view in &spec.view {
+        match open_source(&view.source) {
+            Ok(source) => views.push((view.clone(), source)),
+            Err(error) if view.optional && is_missing(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut devices = Vec::with_capacity(spec.devices.len());
+    for name in &spec.devices {
+        ensure!(
+            !name.contains("..") && !name.starts_with('/'),
+            "the device name {name} climbs"
+        );
+        let path = Path::new("/dev").join(name);
+        let node = open_source(&path)?;
+        devices.push((path, node));
+    }
+    let place = PLACES.iter().map(PathBuf::from).find(|path| path.is_dir());
+    Ok(Sources {
+        program: open_source(&spec.program)?,
+        views,
+        devices,
+        null: open_source(Path::new("/dev/null"))?,
+        place: place.context("there is no directory to mount the sandbox at")?,
+    })
+}
+
+fn is_missing(error: &kos_sys::SysError) -> bool {
+    error.source.kind() == std::io::ErrorKind::NotFound
+}
+
+/// What no mount of a sandbox has, executables aside.
+fn nothing_special() -> Attributes {
+    Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV | Attributes::MOUNT_ATTR_NOEXEC
+}
+
+fn attributes(access: Access) -> Attributes {
+    let plain = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV;
+    match access {
+        Access::Read => plain | Attributes::MOUNT_ATTR_RDONLY | Attributes::MOUNT_ATTR_NOEXEC,
+        Access::Execute => plain | Attributes::MOUNT_ATTR_RDONLY,
+        Access::Write => plain | Attributes::MOUNT_ATTR_NOEXEC,
+    }
+}
+
+/// Binds an opened source at a path of the sandbox.
+fn show(root: &OwnedFd, source: &OwnedFd, target: &Path, access: Access) -> Result<()> {
+    bind(root, source, target, attributes(access))
+}
+
+fn bind(root: &OwnedFd, source: &OwnedFd, target: &Path, attributes: Attributes) -> Result<()> {
+    let kind = if is_directory(source.as_fd())? {
+        Kind::Directory
+    } else {
+        Kind::File
+    };
+    let tree = Tree::bind(source.as_fd(), target)?;
+    tree.restrict(attributes)?;
+    let place = make_beneath(root.as_fd(), target, kind)?;
+    tree.attach(place.as_fd())?;
+    Ok(())
+}
+
+fn attach(root: BorrowedFd<'_>, tree: &Tree, target: &str) -> Result<()> {
+    let place = make_beneath(root, Path::new(target), Kind::Directory)?;
+    tree.attach(place.as_fd())?;
+    Ok(())
+}
+
+/// The sandbox's own processes, read-only, and of the rest of `/proc` only [`PROC_VISIBLE`] and
+/// what a view is going to show below it. Everything else is covered: by an empty directory, or
+/// by `/dev/null`. (`subset=pid` would hide `meminfo` and `cpuinfo` too, which runtimes need.)
+fn mount_proc(root: &OwnedFd, sources: &Sources, contents: &mut Contents) -> Result<()> {
+    let proc = Tree::filesystem("proc", &[], nothing_special())?;
+    attach(root.as_fd(), &proc, "/proc")?;
+    forbid_executable_memory_files()?;
+    proc.restrict(Attributes::MOUNT_ATTR_RDONLY)?;
+    let mut empty: Option<OwnedFd> = None;
+    let listing = std::fs::read_dir(sources.place.join("proc")).context("cannot list /proc")?;
+    for entry in listing {
+        let entry = entry.context("cannot list /proc")?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let target = Path::new("/proc").join(&name);
+        let kind = entry.file_type().context("cannot list /proc")?;
+        let is_process = name.bytes().all(|byte| byte.is_ascii_digit());
+        let wanted = sources
+            .views
+            .iter()
+            .any(|(view, _)| view.target.starts_with(&target));
+        // `self`, `thread-self`, `net` and `mounts` are links into the process.
+        if is_process || kind.is_symlink() || wanted || PROC_VISIBLE.contains(&name.as_str()) {
+            continue;
+        }
+        let read_only = nothing_special() | Attributes::MOUNT_ATTR_RDONLY;
+        if !kind.is_dir() {
+            // A device node behind `nodev` cannot be opened at all, which is well, too.
+            let attributes = read_only - Attributes::MOUNT_ATTR_NODEV;
+            bind(root, &sources.null, &target, attributes)?;
+        } else if let Some(empty) = &empty {
+            bind(root, empty, &target, read_only)?;
+        } else {
+            let options = [("size", "4k"), ("mode", "0555"), ("nr_inodes", "2")];
+            let tree = Tree::filesystem("tmpfs", &options, read_only)?;
+            attach(root.as_fd(), &tree, &target.to_string_lossy())?;
+            empty = Some(make_beneath(root.as_fd(), &target, Kind::Directory)?);
+        }
+    }
+    contents.views.push((PathBuf::from("/proc"), Access::Read));
+    Ok(())
+}
+
+/// Memory files are not executable unless asked for, which the system-call filter forbids. The
+/// setting is the pid namespace's own; a kernel older than 6.3 has none.
+fn forbid_executable_memory_files() -> Result<()> {
+    match sysctl::write("vm.memfd_noexec", "1") {
+        Err(error) if !is_missing(&error) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn mount_devices(root: &OwnedFd, sources: &Sources, contents: &mut Contents) -> Result<()> {
+    if sources.devices.is_empty() {
+        return Ok(());
+    }
+    let dev = Tree::filesystem("tmpfs", &DEV_OPTIONS, nothing_special())?;
+    attach(root.as_fd(), &dev, "/dev")?;
+    for (path, node) in &sources.devices {
+        let attributes = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
+        bind(root, node, path, attributes)?;
+        contents.devices.push(path.clone());
+    }
+    dev.restrict(Attributes::MOUNT_ATTR_RDONLY)?;
+    Ok(())
+}
+
+fn mount_tmp(root: &OwnedFd, bytes: u64, contents: &mut Contents) -> Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    let files = (bytes / BYTES_PER_TMP_FILE)
+        .max(FEWEST_TMP_FILES)
+        .to_string();
+    let size = bytes.to_string();
+    let options = [
+        ("size", size.as_str()),
+        ("mode", "1777"),
+        ("nr_inodes", files.as_str()),
+    ];
+    let tmp = Tree::filesystem("tmpfs", &options, nothing_special())?;
+    attach(root.as_fd(), &tmp, "/tmp")?;
+    contents.views.push((PathBuf::from("/tmp"), Access::Write));
+    Ok(())
+}
