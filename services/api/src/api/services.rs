@@ -1,0 +1,132 @@
+//! `/api/v1/services`: every service, and what can be done to one.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::control::Action;
+use crate::error::ApiError;
+use crate::live::{ServiceView, Snapshot};
+
+/// Answer of `GET /api/v1/services`, and the data of each event of `/api/v1/events`.
+#[derive(Serialize)]
+pub struct ServiceList {
+    /// In the order of their names.
+    pub services: Vec<ServiceView>,
+}
+
+impl From<&Snapshot> for ServiceList {
+    fn from(snapshot: &Snapshot) -> Self {
+        ServiceList {
+            services: snapshot.services.clone(),
+        }
+    }
+}
+
+/// `GET /api/v1/services`
+pub async fn list(State(app): State<Arc<App>>) -> Result<Json<ServiceList>, ApiError> {
+    let seen = seen(&app).await?;
+    Ok(Json(ServiceList::from(&*seen)))
+}
+
+/// `GET /api/v1/services/{name}`
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<ServiceView>, ApiError> {
+    // PID 1 is asked itself: its error says best what there is instead.
+    let status = app.control.service(&name).await?;
+    let cpu_percent = seen(&app)
+        .await?
+        .services
+        .iter()
+        .find(|view| view.status.name == name)
+        .and_then(|view| view.cpu_percent);
+    Ok(Json(ServiceView {
+        status,
+        cpu_percent,
+    }))
+}
+
+/// `POST /api/v1/services/{name}/{start|stop|restart}`
+pub async fn act(
+    State(app): State<Arc<App>>,
+    Path((name, action)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let action = Action::parse(&action).ok_or_else(|| {
+        ApiError::NotFound(format!(
+            "no action '{action}'; allowed: start, stop, restart, kill"
+        ))
+    })?;
+    app.control.act(&name, action).await?;
+    app.live.nudge();
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Body of `POST /api/v1/services/{name}/kill`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    signal: String,
+}
+
+/// `POST /api/v1/services/{name}/kill`
+pub async fn kill(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    body: Result<Json<Kill>, JsonRejection>,
+) -> Result<StatusCode, ApiError> {
+    let Json(body) = body.map_err(|error| ApiError::BadRequest(error.body_text()))?;
+    let signal = signal_number(&body.signal).ok_or_else(|| {
+        let names: Vec<&str> = SIGNALS.iter().map(|(name, _)| *name).collect();
+        ApiError::BadRequest(format!(
+            "no signal '{}'; allowed: {}",
+            body.signal,
+            names.join(", ")
+        ))
+    })?;
+    app.control.kill(&name, signal).await?;
+    app.live.nudge();
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Any other path below `/api/v1`.
+pub async fn no_such_route(uri: Uri) -> ApiError {
+    ApiError::NotFound(format!("nothing is at {}", uri.path()))
+}
+
+/// Signals that make sense for a service, with their numbers on Linux (the same on x86-64 and
+/// aarch64, `signal(7)`).
+const SIGNALS: [(&str, i32); 12] = [
+    ("SIGHUP", 1),
+    ("SIGINT", 2),
+    ("SIGQUIT", 3),
+    ("SIGABRT", 6),
+    ("SIGKILL", 9),
+    ("SIGUSR1", 10),
+    ("SIGSEGV", 11),
+    ("SIGUSR2", 12),
+    ("SIGPIPE", 13),
+    ("SIGTERM", 15),
+    ("SIGCONT", 18),
+    ("SIGSTOP", 19),
+];
+
+fn signal_number(name: &str) -> Option<i32> {
+    let (_, number) = SIGNALS.iter().find(|(known, _)| *known == name)?;
+    Some(*number)
+}
+
+/// What is true now, or the error that keeps it from being known.
+pub async fn seen(app: &App) -> Result<Arc<Snapshot>, ApiError> {
+    let seen = app.live.fresh().await;
+    match &seen.error {
+        None => Ok(seen),
+        Some(error) => Err(error.clone().into()),
+    }
+}

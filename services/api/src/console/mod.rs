@@ -1,0 +1,10 @@
+//! The console: pages rendered here, kept live by htmx and one event stream, readable without
+//! JavaScript.
+
+pub mod actions;
+pub mod log_page;
+pub mod page;
+pub mod pairing;
+pub mod show;
+pub mod stream;
+pub mod view;

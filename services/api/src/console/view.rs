@@ -1,0 +1,278 @@
+//! The parts of the console that change by themselves, as templates. Each is rendered into the
+//! page, and again into the event stream whenever its text has changed.
+
+use askama::Template;
+use kos_sdk::control::PhaseRecord;
+
+use super::show;
+use crate::live::{ServiceView, Snapshot};
+
+/// Width of the bars, in units of their drawing.
+const BAR: u64 = 100;
+/// Name of this service in PID 1's list: stopping it closes the console.
+const SELF: &str = "api";
+
+/// Version, uptime, data and memory, in the header.
+#[derive(Template)]
+#[template(path = "part_status.html")]
+pub struct Status {
+    version: String,
+    uptime: String,
+    data: Option<DataBadge>,
+    memory: Option<Bar>,
+    processes: u32,
+    zombies: u32,
+}
+
+struct DataBadge {
+    on_disk: bool,
+    detail: String,
+}
+
+/// A part of a whole.
+pub struct Bar {
+    /// `12 of 64 MiB`
+    text: String,
+    /// 0 to [`BAR`]; nothing to draw when there is no limit.
+    filled: Option<u64>,
+    /// Little is left.
+    tight: bool,
+}
+
+impl Bar {
+    fn new(used: u64, limit: u64) -> Self {
+        if limit == 0 {
+            return Bar {
+                text: show::bytes(used),
+                filled: None,
+                tight: false,
+            };
+        }
+        let filled = u64::try_from(u128::from(used) * u128::from(BAR) / u128::from(limit))
+            .unwrap_or(BAR)
+            .min(BAR);
+        Bar {
+            text: format!("{} of {}", show::bytes(used), show::bytes(limit)),
+            filled: Some(filled),
+            tight: filled >= 90,
+        }
+    }
+}
+
+impl From<&Snapshot> for Status {
+    fn from(snapshot: &Snapshot) -> Self {
+        let system = snapshot.system.as_ref();
+        Status {
+            version: system.map_or_else(String::new, |system| system.version.clone()),
+            uptime: system.map_or_else(String::new, |system| show::duration(system.uptime_ms)),
+            data: system.map(|system| DataBadge {
+                on_disk: system.data_kind == "disk",
+                detail: system.data_detail.clone(),
+            }),
+            memory: snapshot.memory.map(|memory| {
+                Bar::new(memory.total.saturating_sub(memory.available), memory.total)
+            }),
+            processes: system.map_or(0, |system| system.processes),
+            zombies: system.map_or(0, |system| system.zombies),
+        }
+    }
+}
+
+/// What is wrong, above everything.
+#[derive(Template)]
+#[template(path = "part_warnings.html")]
+pub struct Warnings {
+    warnings: Vec<String>,
+}
+
+impl Warnings {
+    /// Those of PID 1 and of the store.
+    pub fn new(snapshot: &Snapshot, store: Option<&str>) -> Self {
+        let control = snapshot
+            .error
+            .as_ref()
+            .map(|error| format!("{error}. What is below may be out of date."));
+        Warnings {
+            warnings: control
+                .into_iter()
+                .chain(store.map(str::to_owned))
+                .collect(),
+        }
+    }
+}
+
+/// The table of services.
+#[derive(Template)]
+#[template(path = "part_services.html")]
+pub struct Services {
+    rows: Vec<Row>,
+}
+
+struct Row {
+    name: String,
+    description: String,
+    state: String,
+    reason: String,
+    status_text: String,
+    uptime: String,
+    memory: Bar,
+    cpu: String,
+    restarts: u32,
+    last_failure: String,
+    buttons: Vec<Button>,
+}
+
+struct Button {
+    action: &'static str,
+    label: &'static str,
+    /// Asked before it is done.
+    question: String,
+}
+
+impl From<&Snapshot> for Services {
+    fn from(snapshot: &Snapshot) -> Self {
+        Services {
+            rows: snapshot.services.iter().map(Row::from).collect(),
+        }
+    }
+}
+
+impl From<&ServiceView> for Row {
+    fn from(view: &ServiceView) -> Self {
+        let status = &view.status;
+        let running = status.pid != 0;
+        Row {
+            name: status.name.clone(),
+            description: status.description.clone(),
+            state: status.state.clone(),
+            reason: status.reason.clone(),
+            status_text: status.status_text.clone(),
+            uptime: if running {
+                show::duration(status.uptime_ms)
+            } else {
+                "–".to_owned()
+            },
+            memory: Bar::new(status.memory, status.memory_max),
+            cpu: match view.cpu_percent {
+                Some(percent) if running && percent < 10.0 => format!("{percent:.1} %"),
+                Some(percent) if running => format!("{percent:.0} %"),
+                _ => "–".to_owned(),
+            },
+            restarts: status.restarts,
+            last_failure: status.last_failure.clone(),
+            buttons: buttons(&status.name, &status.state),
+        }
+    }
+}
+
+/// What an operator would do in that state.
+fn buttons(name: &str, state: &str) -> Vec<Button> {
+    let is_self = name == SELF;
+    let start = |label| Button {
+        action: "start",
+        label,
+        question: String::new(),
+    };
+    let stop = || Button {
+        action: "stop",
+        label: "Stop",
+        question: if is_self {
+            "Stop the API service? This console and every API go away until the box is restarted."
+                .to_owned()
+        } else {
+            format!("Stop {name}? It stays stopped until it is started again.")
+        },
+    };
+    let restart = || Button {
+        action: "restart",
+        label: "Restart",
+        question: if is_self {
+            "Restart the API service? The console is away for a moment.".to_owned()
+        } else {
+            String::new()
+        },
+    };
+    match state {
+        "ready" | "starting" | "frozen" => vec![restart(), stop()],
+        "backoff" => vec![start("Start now"), stop()],
+        "stopping" => vec![],
+        _ => vec![start("Start")],
+    }
+}
+
+/// The boot as a chart.
+#[derive(Template)]
+#[template(path = "part_boot.html")]
+pub struct Boot {
+    phases: Vec<Phase>,
+    summary: String,
+}
+
+struct Phase {
+    name: String,
+    took: String,
+    error: String,
+    /// Start and width of its bar, of [`BAR`] in tenths.
+    start: u64,
+    width: u64,
+}
+
+impl From<&Snapshot> for Boot {
+    fn from(snapshot: &Snapshot) -> Self {
+        let Some(system) = &snapshot.system else {
+            return Boot {
+                phases: Vec::new(),
+                summary: String::new(),
+            };
+        };
+        let end = |phase: &PhaseRecord| phase.started_ms + phase.took_usec.div_ceil(1000);
+        let total = system
+            .phases
+            .iter()
+            .map(end)
+            .chain([system.ready_ms, 1])
+            .max()
+            .unwrap_or(1);
+        let scale = |milliseconds: u64| milliseconds.saturating_mul(BAR * 10) / total;
+        let bar = |name: &str, started_ms: u64, took_usec: u64, error: &str| Phase {
+            name: name.to_owned(),
+            took: show::span(took_usec),
+            error: error.to_owned(),
+            start: scale(started_ms),
+            // A phase too short to see is drawn as a hair.
+            width: scale(took_usec / 1000).max(4),
+        };
+        let mut phases = Vec::new();
+        // Before PID 1 there is the kernel: its start is the zero of every time here.
+        if let Some(first) = system.phases.first() {
+            phases.push(bar("kernel", 0, first.started_ms * 1000, ""));
+        }
+        phases.extend(system.phases.iter().map(|phase| {
+            bar(
+                &phase.name,
+                phase.started_ms,
+                phase.took_usec,
+                &phase.error,
+            )
+        }));
+        let began = system.phases.iter().map(end).max().unwrap_or(0);
+        if system.ready_ms > began {
+            phases.push(bar(
+                "services",
+                began,
+                (system.ready_ms - began) * 1000,
+                "",
+            ));
+        }
+        Boot {
+            phases,
+            summary: match system.ready_ms {
+                0 => "Not every service has settled yet.".to_owned(),
+                ready => format!(
+                    "Ready {} after the kernel started.",
+                    show::span(ready * 1000)
+                ),
+            },
+        }
+    }
+}

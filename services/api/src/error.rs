@@ -1,0 +1,104 @@
+//! Errors as clients of the HTTP API see them: a fitting status and `{"error": "…"}`.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::control::ControlError;
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// PID 1 refused, or is away.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Nothing is there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request cannot be understood.
+    #[error("{0}")]
+    BadRequest(String),
+    /// Neither a valid session nor the pairing code.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// Refused whoever asks.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The `Host` header is not one of this box's names.
+    #[error("{0}")]
+    Misdirected(String),
+    /// Too many wrong pairing codes.
+    #[error("too many wrong pairing codes; try again in {0} s")]
+    TooManyTries(u64),
+    /// Every place for an event stream is taken.
+    #[error("all {0} event streams are in use; close a console tab or try again later")]
+    TooManyStreams(usize),
+    /// The body is larger than allowed.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The database does not do what it must.
+    #[error("the store failed: {0}")]
+    Store(#[from] sqlx::Error),
+    /// The inference service cannot be reached.
+    #[error("{0}")]
+    InferenceAway(String),
+    /// The inference service went away before it answered.
+    #[error("{0}")]
+    InferenceDied(String),
+    /// A handler took too long, most likely waiting for the request's body.
+    #[error("the request took too long")]
+    TimedOut,
+    /// A template could not be rendered.
+    #[error("cannot render the page: {0}")]
+    Render(#[from] askama::Error),
+}
+
+impl ApiError {
+    /// The HTTP status that says it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            ApiError::Control(error) => error.status(),
+            ApiError::NotFound(_) => StatusCode::NOT_FOUND,
+            ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ApiError::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
+            ApiError::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
+            ApiError::TooManyTries(_) => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            ApiError::InferenceDied(_) => StatusCode::BAD_GATEWAY,
+            ApiError::TooManyStreams(_) | ApiError::InferenceAway(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ApiError::Store(_) | ApiError::Render(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!("{self}");
+        }
+        let body = Json(serde_json::json!({ "error": self.to_string() }));
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        match self {
+            ApiError::TooManyTries(seconds) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            ApiError::TooManyStreams(_) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(5));
+            }
+            ApiError::Unauthorized(_) => {
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"kOS\""),
+                );
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,140 @@
+//! What every request passes before its handler: size, name, origin, identity; and the headers
+//! that every response gets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use crate::app::App;
+use crate::auth::origin;
+use crate::error::ApiError;
+use crate::serve::Peer;
+
+/// Time for a handler to begin its answer. Streams begin at once; what remains is the reading of
+/// small bodies and calls to PID 1, which have their own, shorter limit.
+const HANDLER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Pages load nothing from elsewhere and run no inline script.
+const CONTENT_POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; \
+                              form-action 'self'; frame-ancestors 'none'";
+
+/// Headers of every response; pages and data of this box are never kept by a cache.
+pub async fn headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Refuses foreign names and foreign pages.
+pub async fn origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match check_origin(&app, &request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+fn check_origin(app: &App, request: &Request) -> Result<(), ApiError> {
+    let latest = app.live.latest();
+    let hostname = latest.hostname();
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok());
+    // A request line with a whole URL must name the same host.
+    let authority = request.uri().authority().map(|part| part.as_str());
+    let consistent = hosts.next().is_none() && (authority.is_none() || authority == host);
+    let host = host.unwrap_or_default();
+    if !consistent || !origin::host_allowed(host, hostname) {
+        return Err(ApiError::Misdirected(format!(
+            "this box is not '{}'; call it by {}",
+            host.escape_default(),
+            origin::allowed_names(hostname)
+        )));
+    }
+    if !origin::same_site(request.method(), request.headers(), host) {
+        return Err(ApiError::Forbidden(
+            "this request comes from a page of another site".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Lets in who has paired; sends browsers to the pairing page and tells programs what to send.
+pub async fn identity(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let peer = peer(&request);
+    match app
+        .door
+        .identify(request.headers(), peer.0, &app.store)
+        .await
+    {
+        Ok(identity) => {
+            request.extensions_mut().insert(identity);
+            next.run(request).await
+        }
+        Err(error @ ApiError::Unauthorized(_)) if is_page(&request) => {
+            tracing::debug!("to the pairing page: {error}");
+            let next = request.uri().path();
+            if next == "/" {
+                Redirect::to("/pair").into_response()
+            } else {
+                Redirect::to(&format!("/pair?next={next}")).into_response()
+            }
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Ends handlers that take too long to begin.
+pub async fn time_limit(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(HANDLER_LIMIT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::TimedOut.into_response(),
+    }
+}
+
+/// The client's address.
+pub fn peer(request: &Request) -> Peer {
+    request
+        .extensions()
+        .get()
+        .copied()
+        .unwrap_or(Peer(std::net::Ipv4Addr::UNSPECIFIED.into()))
+}
+
+/// Whether a person waits for a page, rather than a script for data.
+fn is_page(request: &Request) -> bool {
+    request.method() == Method::GET
+        && !request.uri().path().starts_with("/api/")
+        && !is_htmx(request.headers())
+        && request
+            .headers()
+            .get(header::ACCEPT)
+            .and_then(|accept| accept.to_str().ok())
+            .is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// Whether htmx asks, which wants a piece of a page.
+pub fn is_htmx(headers: &HeaderMap) -> bool {
+    headers.contains_key("hx-request")
+}

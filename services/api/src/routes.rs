@@ -1,0 +1,70 @@
+//! Which path leads where, and through which checks.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{any, delete, get, post};
+
+use crate::api::{events, logs, services, sessions, settings, system};
+use crate::app::App;
+use crate::console::{actions, log_page, page, pairing, stream};
+use crate::{assets, guard, proxy};
+
+/// Largest body of our own routes: names, codes and settings.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Everything: console, `/api/v1` and Ollama's routes.
+pub fn console(app: Arc<App>) -> Router {
+    let api = Router::new()
+        .route("/system", get(system::show))
+        .route("/system/{act}", post(system::power))
+        .route("/services", get(services::list))
+        .route("/services/{name}", get(services::show))
+        .route("/services/{name}/{action}", post(services::act))
+        .route("/services/{name}/kill", post(services::kill))
+        .route("/services/{name}/log", get(logs::read))
+        .route("/events", get(events::follow))
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/{id}", delete(sessions::end))
+        .route("/settings", get(settings::show).put(settings::replace))
+        .fallback(services::no_such_route);
+    let own = Router::new()
+        .nest("/api/v1", api)
+        .route("/", get(page::show))
+        .route("/console/stream", get(stream::follow))
+        .route("/logs/{name}", get(log_page::show))
+        .route("/services/{name}/{action}", post(actions::service))
+        .route("/power", get(actions::power_page))
+        .route("/power/{act}", post(actions::power))
+        .route("/sessions", get(actions::sessions))
+        .route("/sessions/{id}/end", post(actions::end_session))
+        .layer(from_fn(guard::time_limit));
+    let private = own
+        .route("/api/{*rest}", any(proxy::pass))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::identity));
+    let public = Router::new()
+        .route("/pair", get(pairing::open).post(pairing::submit))
+        .route("/assets/{name}", get(assets::get))
+        .layer(from_fn(guard::time_limit));
+    finish(private.merge(public).fallback(page::not_found), app)
+}
+
+/// Ollama's routes only.
+pub fn ollama(app: Arc<App>) -> Router {
+    let private = Router::new()
+        .route("/", any(proxy::pass))
+        .route("/api/{*rest}", any(proxy::pass))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::identity));
+    finish(private.fallback(services::no_such_route), app)
+}
+
+fn finish(router: Router<Arc<App>>, app: Arc<App>) -> Router {
+    router
+        .route("/healthz", get(async || "ok\n"))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::origin))
+        .layer(from_fn(guard::headers))
+        .with_state(app)
+}
