@@ -139,7 +139,7 @@ pub struct SystemStatus {
     pub data_kind: String,
     /// The device, or why there is none.
     pub data_detail: String,
-    /// Processes that PID 1 knows of, kernel threads left out.
+    /// Processes, kernel threads included.
     pub processes: u32,
     /// Of those, the ones that ended and were not yet reaped.
     pub zombies: u32,

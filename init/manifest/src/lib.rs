@@ -17,5 +17,6 @@ pub mod quantity;
 pub mod raw;
 pub mod seccomp;
 pub mod service;
+pub mod signal;
 
 pub use error::ManifestError;

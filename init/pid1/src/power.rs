@@ -1,0 +1,89 @@
+//! The ways by which the world outside asks the box to go down: signals and the power button.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::console::Console;
+use crate::descriptor;
+use crate::shutdown::Kind;
+use crate::supervisor::Shared;
+
+/// The signals that PID 1 takes, with handlers installed before the first child exists.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Installs the handlers.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn install() -> Result<Self> {
+        let handler = |kind| signal(kind).context("cannot install a signal handler");
+        Ok(Signals {
+            terminate: handler(SignalKind::terminate())?,
+            interrupt: handler(SignalKind::interrupt())?,
+            hangup: handler(SignalKind::hangup())?,
+        })
+    }
+
+    /// Turns signals into requests, for ever: SIGTERM turns off, SIGINT (the kernel's answer to
+    /// Ctrl-Alt-Del) restarts, SIGHUP means nothing.
+    pub async fn run(mut self, shared: Arc<Shared>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {
+                    shared.shutdown.request(Kind::PowerOff, "SIGTERM".to_owned());
+                }
+                _ = self.interrupt.recv() => {
+                    shared.shutdown.request(Kind::Reboot, "SIGINT (Ctrl-Alt-Del)".to_owned());
+                }
+                _ = self.hangup.recv() => {}
+            }
+        }
+    }
+}
+
+/// Watches the power buttons that the machine has.
+pub fn watch_buttons(shared: &Arc<Shared>) {
+    match kos_sys::input::power_buttons(Path::new("/sys"), Path::new("/dev")) {
+        Ok(buttons) => {
+            for (_, button) in buttons {
+                tokio::spawn(watch_button(button, shared.clone()));
+            }
+        }
+        Err(error) => shared
+            .console
+            .say(4, &format!("no power button: {}", error.full())),
+    }
+}
+
+async fn watch_button(button: OwnedFd, shared: Arc<Shared>) {
+    let complain = |console: &Console, error: &dyn std::fmt::Display| {
+        console.say(4, &format!("a power button is gone: {error}"));
+    };
+    let button = match descriptor::register(button) {
+        Ok(button) => button,
+        Err(error) => return complain(&shared.console, &error),
+    };
+    loop {
+        let mut guard = match button.readable().await {
+            Ok(guard) => guard,
+            Err(error) => return complain(&shared.console, &error),
+        };
+        match kos_sys::input::read_power_key(button.get_ref().as_fd()) {
+            Ok(true) => shared
+                .shutdown
+                .request(Kind::PowerOff, "the power button".to_owned()),
+            Ok(false) => {}
+            Err(error) => return complain(&shared.console, &error.full()),
+        }
+        guard.clear_ready();
+    }
+}

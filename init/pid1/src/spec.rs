@@ -1,0 +1,179 @@
+//! From a validated service to the spec that `kos-launch` builds a sandbox from.
+//!
+//! Pure: what a sandbox contains can be read, and tested, here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use kos_manifest::control::SOCKET;
+use kos_manifest::launch::{Access, LaunchSpec, View};
+use kos_manifest::seccomp::SyscallSets;
+use kos_manifest::service::{ControlGrant, Network, Service};
+
+/// Below it each service has its runtime directory, and finds what PID 1 gives it.
+pub const RUN: &str = "/run/kos";
+/// Where data outlives the boot.
+pub const DATA: &str = "/data";
+/// Where a service finds its notification socket, whatever it is called outside.
+const NOTIFY_INSIDE: &str = "/run/kos/notify";
+/// Where a service finds its secrets.
+const CREDENTIALS_INSIDE: &str = "/run/kos/credentials";
+
+/// The notification socket of a service, outside of its sandbox.
+pub fn notify_socket(name: &str) -> PathBuf {
+    Path::new(NOTIFY_INSIDE).join(name)
+}
+
+/// The directory of a service's secrets, outside of its sandbox.
+pub fn credentials_directory(name: &str) -> PathBuf {
+    Path::new(CREDENTIALS_INSIDE).join(name)
+}
+
+/// The directory that is the service's own until the box goes down.
+pub fn runtime_directory(name: &str) -> PathBuf {
+    Path::new(RUN).join(name)
+}
+
+/// The directory that is the service's own and outlives the boot.
+pub fn state_directory(name: &str) -> PathBuf {
+    Path::new(DATA).join(name)
+}
+
+/// Makes the spec.
+pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
+    let sandbox = &service.sandbox;
+    let name = service.name.as_str();
+    let mut environment: BTreeMap<String, String> = service.environment.clone();
+    let mut tell = |key: &str, value: &Path| {
+        environment.insert(key.to_owned(), value.to_string_lossy().into_owned());
+    };
+    let mut view = vec![bind(
+        notify_socket(name),
+        NOTIFY_INSIDE.into(),
+        Access::Read,
+    )];
+    tell("NOTIFY_SOCKET", Path::new(NOTIFY_INSIDE));
+    if sandbox.control != ControlGrant::None {
+        view.push(bind(SOCKET.into(), SOCKET.into(), Access::Read));
+    }
+    if !service.credentials.is_empty() {
+        view.push(bind(
+            credentials_directory(name),
+            CREDENTIALS_INSIDE.into(),
+            Access::Read,
+        ));
+        tell("CREDENTIALS_DIRECTORY", Path::new(CREDENTIALS_INSIDE));
+    }
+    if sandbox.runtime {
+        let path = runtime_directory(name);
+        tell("RUNTIME_DIRECTORY", &path);
+        view.push(bind(path.clone(), path, Access::Write));
+    }
+    if sandbox.state {
+        let path = state_directory(name);
+        tell("STATE_DIRECTORY", &path);
+        view.push(bind(path.clone(), path, Access::Write));
+    }
+    for (paths, access) in [
+        (&sandbox.read, Access::Read),
+        (&sandbox.write, Access::Write),
+    ] {
+        for path in paths {
+            view.push(View {
+                optional: true,
+                ..bind(path.clone(), path.clone(), access)
+            });
+        }
+    }
+    environment.insert("KOS_SERVICE".to_owned(), name.to_owned());
+    if let Some(memory) = service.limits.memory {
+        environment.insert("KOS_MEMORY_LIMIT".to_owned(), memory.to_string());
+    }
+    let syscalls: std::collections::BTreeSet<String> = sandbox
+        .syscalls
+        .iter()
+        .filter_map(|set| sets.get(set))
+        .flat_map(|calls| calls.iter().cloned())
+        .collect();
+    // A namespace with no network has no ports to guard.
+    let ports = |ports: &[u16]| (sandbox.network == Network::Host).then(|| ports.to_vec());
+    LaunchSpec {
+        name: name.to_owned(),
+        program: service.program.clone(),
+        args: service.args.clone(),
+        environment,
+        uid: service.uid,
+        gid: service.uid,
+        view,
+        tmp_bytes: sandbox.tmp_bytes,
+        devices: sandbox.devices.clone(),
+        capabilities: sandbox.capabilities.clone(),
+        syscalls: syscalls.into_iter().collect(),
+        listen: ports(&sandbox.listen),
+        connect: ports(&sandbox.connect),
+        open_files: u64::from(service.limits.open_files),
+    }
+}
+
+fn bind(source: PathBuf, target: PathBuf, access: Access) -> View {
+    View {
+        source,
+        target,
+        access,
+        optional: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kos_manifest::service::ServiceSet;
+
+    use super::*;
+
+    fn spec(extra: &str) -> LaunchSpec {
+        let set = "name = \"default\"\ndescription = \"d\"\nsyscalls = [\"read\", \"write\"]\n";
+        let sets = SyscallSets::parse([("default.toml".to_owned(), set.to_owned())]).unwrap();
+        let text = format!(
+            "name = \"echo\"\ndescription = \"d\"\nprogram = \"/bin/echo\"\nuid = 1001\n{extra}"
+        );
+        let services = ServiceSet::parse([("echo.toml".to_owned(), text)], &sets).unwrap();
+        launch_spec(services.get("echo").unwrap(), &sets)
+    }
+
+    fn targets(spec: &LaunchSpec) -> Vec<&str> {
+        spec.view
+            .iter()
+            .filter_map(|view| view.target.to_str())
+            .collect()
+    }
+
+    #[test]
+    fn by_default_there_is_nothing_but_the_notification_socket() {
+        let spec = spec("");
+        assert_eq!(targets(&spec), ["/run/kos/notify"]);
+        assert_eq!(spec.view[0].source, Path::new("/run/kos/notify/echo"));
+        assert_eq!((spec.listen.as_ref(), spec.capabilities.len()), (None, 0));
+        assert_eq!(spec.syscalls, ["read", "write"]);
+    }
+
+    #[test]
+    fn what_the_manifest_names_exists_and_is_told() {
+        let spec = spec(
+            "credentials = [\"pairing-code\"]\n[sandbox]\nstate = true\nruntime = true\n\
+             network = \"host\"\nlisten = [80]\nread = [\"/data/models\"]\ncontrol = \"observe\"\n",
+        );
+        assert_eq!(
+            targets(&spec),
+            [
+                "/run/kos/notify",
+                "/run/kos/init.sock",
+                "/run/kos/credentials",
+                "/run/kos/echo",
+                "/data/echo",
+                "/data/models"
+            ]
+        );
+        assert_eq!(spec.environment["STATE_DIRECTORY"], "/data/echo");
+        assert_eq!((spec.listen, spec.connect), (Some(vec![80]), Some(vec![])));
+    }
+}
