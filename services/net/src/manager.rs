@@ -1,0 +1,662 @@
+//! The owner of the state: events from the kernel, the DHCP tasks and the clock come in, the
+//! files for the others go out. Nothing else holds what is known about the network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use futures_util::FutureExt;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::clock::{self, Source, TimeServer};
+use crate::dhcp::{Control, Dhcp, News, Report};
+use crate::hostname::{self, DomainName, Hostname};
+use crate::lease::Lease;
+use crate::netlink::{Address, Event, Link, Netlink};
+use crate::rdnss::{self, Advertised};
+use crate::state::{Files, Interface, InterfaceState, LeaseState, Ntp, State};
+
+/// The box must boot without a network: after this it is ready without one.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+/// For all links together to release their leases; PID 1's patience is longer.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Messages that may wait for this owner.
+const QUEUE: usize = 16;
+/// A DHCP task that panicked starts again, but not at once: the packet may come again.
+const PANIC_PAUSE: Duration = Duration::from_secs(10);
+/// More links than a box has; further ones are left alone.
+const MAX_LINKS: usize = 32;
+
+/// What the service was told at its start.
+#[derive(Debug)]
+pub struct Options {
+    /// Where the files go.
+    pub directory: PathBuf,
+    /// Time servers of the owner; when there are any, no others are asked.
+    pub time_servers: Vec<TimeServer>,
+    /// Also handle links that are made of software.
+    pub any_link: bool,
+    /// What was wrong with the settings, in words.
+    pub errors: Vec<String>,
+}
+
+/// A link and all that is known about it.
+struct Managed {
+    link: Link,
+    addresses: BTreeSet<Address>,
+    routers: BTreeSet<Ipv6Addr>,
+    advertised_dns: Vec<AdvertisedServer>,
+    lease: Option<(Lease, Instant)>,
+    trouble: Option<String>,
+    control: watch::Sender<Control>,
+    task: JoinHandle<()>,
+}
+
+struct AdvertisedServer {
+    address: Ipv6Addr,
+    /// `None` is for ever.
+    expires: Option<Instant>,
+}
+
+/// The owner.
+pub struct Manager {
+    options: Options,
+    netlink: Netlink,
+    files: Files,
+    links: BTreeMap<u32, Managed>,
+    report_sender: mpsc::Sender<Report>,
+    time_servers: watch::Sender<Vec<TimeServer>>,
+    ntp: Ntp,
+    ntp_synced: Option<Instant>,
+    named: mpsc::Sender<(Hostname, Result<()>)>,
+    hostname: Option<Hostname>,
+    hostname_asked: Option<Hostname>,
+    hostname_error: Option<String>,
+    ready: bool,
+    status: String,
+}
+
+/// Runs the service until it is told to stop.
+pub async fn run(options: Options) -> Result<()> {
+    let (netlink, mut events) = Netlink::connect()?;
+    // Without it only the DNS servers of IPv6-only networks are missed.
+    let mut advertised = rdnss::listen()
+        .inspect_err(|error| tracing::warn!("{error:#}"))
+        .unwrap_or_else(|_| mpsc::channel(1).1);
+    let (report_sender, mut reports) = mpsc::channel(QUEUE);
+    let (clock_sender, mut clock_news) = mpsc::channel(QUEUE);
+    let (named, mut names) = mpsc::channel(QUEUE);
+    let (time_servers, time_server_list) = watch::channel(options.time_servers.clone());
+    tokio::spawn(clock::keep(time_server_list, clock_sender));
+    let mut manager = Manager {
+        files: Files::new(options.directory.clone()),
+        options,
+        netlink,
+        links: BTreeMap::new(),
+        report_sender,
+        time_servers,
+        ntp: Ntp::default(),
+        ntp_synced: None,
+        named,
+        hostname: None,
+        hostname_asked: None,
+        hostname_error: None,
+        ready: false,
+        status: String::new(),
+    };
+    manager.netlink.set_loopback_up().await?;
+    manager.dump().await?;
+
+    let stop = kos_sdk::stop::requested();
+    tokio::pin!(stop);
+    let patience = Instant::now() + READY_TIMEOUT;
+    loop {
+        manager.publish()?;
+        let expiry = manager.next_expiry();
+        tokio::select! {
+            stopped = &mut stop => {
+                stopped.context("cannot handle signals")?;
+                break;
+            }
+            event = events.recv() => match event {
+                Some(event) => manager.on_event(event).await?,
+                None => bail!("the netlink connection has ended"),
+            },
+            Some(report) = reports.recv() => manager.on_report(report),
+            Some(news) = clock_news.recv() => manager.on_clock(news),
+            Some(dns) = advertised.recv() => manager.on_advertised(dns),
+            Some((name, result)) = names.recv() => manager.on_named(name, result),
+            () = sleep_until(patience), if !manager.ready => manager.set_ready(),
+            () = sleep_until(expiry.unwrap_or(patience)), if expiry.is_some() => {
+                manager.drop_expired();
+            }
+        }
+    }
+    manager.stop(&mut reports).await;
+    manager.publish()
+}
+
+impl Manager {
+    async fn dump(&mut self) -> Result<()> {
+        let events = self.netlink.dump().await?;
+        let is_there = |index: &u32| {
+            events
+                .iter()
+                .any(|event| matches!(event, Event::Link(link) if link.index == *index))
+        };
+        let gone: Vec<u32> = self
+            .links
+            .keys()
+            .filter(|index| !is_there(index))
+            .copied()
+            .collect();
+        for index in gone {
+            self.forget(index);
+        }
+        for managed in self.links.values_mut() {
+            managed.addresses.clear();
+            managed.routers.clear();
+        }
+        for event in events {
+            self.on_plain_event(event).await;
+        }
+        Ok(())
+    }
+
+    async fn on_event(&mut self, event: Event) -> Result<()> {
+        if event == Event::Overrun {
+            tracing::debug!("netlink overrun: reading everything anew");
+            return self.dump().await;
+        }
+        self.on_plain_event(event).await;
+        Ok(())
+    }
+
+    async fn on_plain_event(&mut self, event: Event) {
+        let mut with = |index: u32, change: &dyn Fn(&mut Managed)| {
+            if let Some(managed) = self.links.get_mut(&index) {
+                change(managed);
+            }
+        };
+        match event {
+            Event::Link(link) => self.on_link(link).await,
+            Event::LinkGone(index) => self.forget(index),
+            Event::Address(index, address) => with(index, &|managed| {
+                managed.addresses.insert(address);
+            }),
+            Event::AddressGone(index, address) => with(index, &|managed| {
+                managed.addresses.remove(&address);
+            }),
+            Event::Router(index, router) => with(index, &|managed| {
+                managed.routers.insert(router);
+            }),
+            Event::RouterGone(index, router) => with(index, &|managed| {
+                managed.routers.remove(&router);
+            }),
+            // Answered by its caller, which may dump.
+            Event::Overrun => {}
+        }
+    }
+
+    async fn on_link(&mut self, link: Link) {
+        if let Some(managed) = self.links.get_mut(&link.index) {
+            if managed.link.carrier != link.carrier {
+                let text = if link.carrier {
+                    "carrier"
+                } else {
+                    "no carrier"
+                };
+                tracing::info!("{}: {text}", link.name);
+            }
+            managed.control.send_if_modified(|control| {
+                let is_changed = control.carrier != link.carrier;
+                control.carrier = link.carrier;
+                is_changed
+            });
+            managed.link = link;
+            return;
+        }
+        if (link.is_virtual && !self.options.any_link) || self.links.len() >= MAX_LINKS {
+            return;
+        }
+        tracing::info!("{}: found, {}", link.name, link.mac_text());
+        let mut trouble = None;
+        if !link.up
+            && let Err(error) = self.netlink.set_up(link.index).await
+        {
+            tracing::warn!("{}: {error:#}", link.name);
+            trouble = Some(format!("{error:#}"));
+        }
+        let (control, control_receiver) = watch::channel(Control {
+            carrier: link.carrier,
+            stop: false,
+        });
+        let task = self.start_dhcp(&link, control_receiver);
+        let managed = Managed {
+            link,
+            addresses: BTreeSet::new(),
+            routers: BTreeSet::new(),
+            advertised_dns: Vec::new(),
+            lease: None,
+            trouble,
+            control,
+            task,
+        };
+        self.links.insert(managed.link.index, managed);
+    }
+
+    fn start_dhcp(&self, link: &Link, control: watch::Receiver<Control>) -> JoinHandle<()> {
+        let (link, netlink) = (link.clone(), self.netlink.clone());
+        let reports = self.report_sender.clone();
+        tokio::spawn(async move {
+            loop {
+                let name = hostname::current();
+                let dhcp = Dhcp::new(
+                    link.clone(),
+                    name,
+                    netlink.clone(),
+                    control.clone(),
+                    reports.clone(),
+                );
+                // What strangers send is read by other people's code: a panic there costs this
+                // link some seconds, and the service nothing.
+                if AssertUnwindSafe(dhcp.run()).catch_unwind().await.is_ok() {
+                    return;
+                }
+                let news = News::Trouble("the DHCP client panicked; it starts again".into());
+                if reports
+                    .send(Report {
+                        index: link.index,
+                        news,
+                    })
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+                sleep(PANIC_PAUSE).await;
+            }
+        })
+    }
+
+    fn forget(&mut self, index: u32) {
+        if let Some(managed) = self.links.remove(&index) {
+            tracing::info!("{}: gone", managed.link.name);
+            managed.task.abort();
+            self.choose_time_servers();
+        }
+    }
+
+    fn on_report(&mut self, report: Report) {
+        let Some(managed) = self.links.get_mut(&report.index) else {
+            return;
+        };
+        let name = &managed.link.name;
+        match report.news {
+            News::Leased(lease) => {
+                let is_new = managed.lease.as_ref().is_none_or(|(old, _)| *old != *lease);
+                if is_new {
+                    let seconds = lease.lifetime.map_or("ever".to_owned(), |lifetime| {
+                        format!("{} s", lifetime.as_secs())
+                    });
+                    let Lease {
+                        address,
+                        prefix,
+                        server,
+                        ..
+                    } = &*lease;
+                    tracing::info!("{name}: {address}/{prefix} from {server} for {seconds}");
+                } else {
+                    tracing::debug!("{name}: {} renewed", lease.address);
+                }
+                managed.trouble = None;
+                managed.lease = Some((*lease, Instant::now()));
+                self.choose_time_servers();
+                self.choose_hostname();
+                self.set_ready();
+            }
+            News::Lost(reason) => {
+                tracing::info!("{name}: no address any more: {reason}");
+                managed.lease = None;
+                managed.trouble = Some(reason);
+                self.choose_time_servers();
+            }
+            News::Trouble(text) => {
+                tracing::warn!("{name}: {text}");
+                managed.trouble = Some(text);
+            }
+        }
+    }
+
+    fn on_clock(&mut self, news: clock::News) {
+        match news {
+            clock::News::NoServer => self.ntp.status = "no time server".into(),
+            clock::News::Trouble(text) => {
+                if self.ntp.status != text {
+                    tracing::warn!("clock: {text}");
+                }
+                self.ntp.status = text;
+            }
+            clock::News::Told(reading) => {
+                let server = reading.server.to_string();
+                let offset_ms = (reading.offset_seconds * 1e6).round() / 1e3;
+                if reading.stepped {
+                    tracing::info!("clock: set by {server}, it was {offset_ms} ms behind");
+                } else if self.ntp.server.as_ref() != Some(&server) {
+                    tracing::info!("clock: {offset_ms} ms behind {server}");
+                }
+                self.ntp = Ntp {
+                    server: Some(server),
+                    source: Some(reading.server.source),
+                    offset_ms: Some(offset_ms),
+                    stepped: reading.stepped,
+                    synced_at: None,
+                    status: "synchronised".into(),
+                };
+                self.ntp_synced = Some(Instant::now());
+            }
+        }
+    }
+
+    fn on_advertised(&mut self, advertised: Advertised) {
+        let Some(managed) = self.links.get_mut(&advertised.index) else {
+            return;
+        };
+        let known = &mut managed.advertised_dns;
+        known.retain(|server| !advertised.servers.contains(&server.address));
+        if advertised.lifetime == 0 {
+            return;
+        }
+        let lifetime = Duration::from_secs(advertised.lifetime.into());
+        let expires = (advertised.lifetime != u32::MAX).then(|| Instant::now() + lifetime);
+        let servers = advertised.servers.into_iter();
+        // The newest first, and no more than a few: a stranger can advertise without end.
+        known.splice(
+            0..0,
+            servers.map(|address| AdvertisedServer { address, expires }),
+        );
+        known.truncate(rdnss::MAX_SERVERS);
+    }
+
+    fn next_expiry(&self) -> Option<Instant> {
+        let servers = self
+            .links
+            .values()
+            .flat_map(|managed| &managed.advertised_dns);
+        servers.filter_map(|server| server.expires).min()
+    }
+
+    fn drop_expired(&mut self) {
+        let now = Instant::now();
+        for managed in self.links.values_mut() {
+            managed
+                .advertised_dns
+                .retain(|server| server.expires.is_none_or(|at| at > now));
+        }
+    }
+
+    /// The owner's servers; else DHCP's; else the routers, which are asked once.
+    fn choose_time_servers(&self) {
+        let mut chosen = self.options.time_servers.clone();
+        let leases = || {
+            self.links
+                .values()
+                .filter_map(|managed| managed.lease.as_ref())
+        };
+        let mut add = |address: Ipv4Addr, source| {
+            let server = TimeServer::new(IpAddr::V4(address), source);
+            if !chosen.contains(&server) {
+                chosen.push(server);
+            }
+        };
+        if self.options.time_servers.is_empty() {
+            let dhcp: Vec<Ipv4Addr> = leases().flat_map(|(lease, _)| lease.ntp.clone()).collect();
+            if dhcp.is_empty() {
+                for gateway in leases().filter_map(|(lease, _)| lease.gateway()) {
+                    add(gateway, Source::Gateway);
+                }
+            }
+            for server in dhcp {
+                add(server, Source::Dhcp);
+            }
+        }
+        self.time_servers.send_if_modified(|servers| {
+            let is_changed = *servers != chosen;
+            *servers = chosen;
+            is_changed
+        });
+    }
+
+    /// The first link's name for this machine; PID 1 is asked once per name, and again after a
+    /// failure when a lease is renewed.
+    fn choose_hostname(&mut self) {
+        let mut leases = self
+            .links
+            .values()
+            .filter_map(|managed| managed.lease.as_ref());
+        let Some(name) = leases.find_map(|(lease, _)| lease.hostname.clone()) else {
+            return;
+        };
+        if self.hostname_asked.as_ref() == Some(&name) {
+            return;
+        }
+        self.hostname_asked = Some(name.clone());
+        if self.hostname.is_none() && hostname::current().as_ref() == Some(&name) {
+            // Many servers repeat the name that they were told.
+            self.hostname = Some(name);
+            return;
+        }
+        let named = self.named.clone();
+        tokio::spawn(async move {
+            let result = hostname::apply(&name).await;
+            // Only an owner that has ended does not listen.
+            let _ = named.send((name, result)).await;
+        });
+    }
+
+    fn on_named(&mut self, name: Hostname, result: Result<()>) {
+        match result {
+            Ok(()) => {
+                tracing::info!("host name: {name}");
+                self.hostname = Some(name);
+                self.hostname_error = None;
+            }
+            Err(error) => {
+                let text = format!("cannot set the host name {name}: {error:#}");
+                tracing::warn!("{text}");
+                self.hostname_error = Some(text);
+                self.hostname_asked = None;
+            }
+        }
+    }
+
+    fn set_ready(&mut self) {
+        if !self.ready {
+            self.ready = true;
+            self.status = self.summary();
+            kos_sdk::notify::ready_with(&self.status);
+        }
+    }
+
+    fn publish(&mut self) -> Result<()> {
+        let summary = self.summary();
+        if self.ready && summary != self.status {
+            kos_sdk::notify::status(&summary);
+            self.status = summary;
+        }
+        let state = self.state();
+        let directory = self.options.directory.display();
+        self.files
+            .write(&state)
+            .with_context(|| format!("cannot write to {directory}"))
+    }
+
+    /// One line for the console.
+    fn summary(&self) -> String {
+        let lines: Vec<String> = self.links.values().map(Managed::summary).collect();
+        if lines.is_empty() {
+            "no network interface".to_owned()
+        } else {
+            lines.join(", ")
+        }
+    }
+
+    fn state(&self) -> State {
+        let mut dns: Vec<IpAddr> = Vec::new();
+        let mut search: Vec<DomainName> = Vec::new();
+        for managed in self.links.values() {
+            for server in managed.dns() {
+                if !dns.contains(&server) {
+                    dns.push(server);
+                }
+            }
+            for domain in managed.lease.iter().flat_map(|(lease, _)| &lease.search) {
+                if !search.contains(domain) {
+                    search.push(domain.clone());
+                }
+            }
+        }
+        let mut ntp = self.ntp.clone();
+        ntp.synced_at = self.ntp_synced.map(unix_seconds);
+        let errors = self
+            .options
+            .errors
+            .iter()
+            .chain(&self.hostname_error)
+            .cloned()
+            .collect();
+        State {
+            hostname: self.hostname.clone(),
+            interfaces: self.links.values().map(Managed::state).collect(),
+            dns,
+            search,
+            ntp,
+            errors,
+        }
+    }
+
+    /// Releases every lease, within a deadline; reports are still taken so that no task waits.
+    async fn stop(&mut self, reports: &mut mpsc::Receiver<Report>) {
+        for managed in self.links.values() {
+            managed.control.send_modify(|control| control.stop = true);
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let indexes: Vec<u32> = self.links.keys().copied().collect();
+        for index in indexes {
+            loop {
+                let Some(managed) = self.links.get_mut(&index) else {
+                    break;
+                };
+                tokio::select! {
+                    ended = timeout_at(deadline, &mut managed.task) => {
+                        if ended.is_err() {
+                            managed.task.abort();
+                        }
+                        break;
+                    }
+                    Some(report) = reports.recv() => self.on_report(report),
+                }
+            }
+        }
+        while let Ok(report) = reports.try_recv() {
+            self.on_report(report);
+        }
+    }
+}
+
+impl Managed {
+    fn dns(&self) -> Vec<IpAddr> {
+        let leased = self
+            .lease
+            .iter()
+            .flat_map(|(lease, _)| &lease.dns)
+            .copied()
+            .map(IpAddr::V4);
+        let advertised = self
+            .advertised_dns
+            .iter()
+            .map(|server| IpAddr::V6(server.address));
+        leased.chain(advertised).collect()
+    }
+
+    fn is_configured(&self) -> bool {
+        let is_global = |address: &Address| match address.ip {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+        };
+        self.lease.is_some() || self.addresses.iter().any(is_global)
+    }
+
+    fn interface_state(&self) -> InterfaceState {
+        match () {
+            () if !self.link.up => InterfaceState::Down,
+            () if !self.link.carrier => InterfaceState::NoCarrier,
+            () if self.is_configured() => InterfaceState::Configured,
+            () => InterfaceState::Configuring,
+        }
+    }
+
+    fn summary(&self) -> String {
+        let name = &self.link.name;
+        match (self.interface_state(), &self.lease) {
+            (InterfaceState::Configured, Some((lease, _))) => format!("{name} {}", lease.address),
+            (InterfaceState::Configured, None) => format!("{name} IPv6 only"),
+            (InterfaceState::Configuring, _) => format!("{name} has no address yet"),
+            (InterfaceState::NoCarrier, _) => format!("{name} has no carrier"),
+            (InterfaceState::Down, _) => format!("{name} is down"),
+        }
+    }
+
+    fn state(&self) -> Interface {
+        let addresses = |is_v4: bool| {
+            let of_family = self
+                .addresses
+                .iter()
+                .filter(|address| address.ip.is_ipv4() == is_v4);
+            of_family
+                .map(|address| format!("{}/{}", address.ip, address.prefix))
+                .collect()
+        };
+        let lease = self.lease.as_ref();
+        Interface {
+            name: self.link.name.clone(),
+            mac: self.link.mac_text(),
+            state: self.interface_state(),
+            ipv4: addresses(true),
+            ipv6: addresses(false),
+            gateway: lease.and_then(|(lease, _)| lease.gateway()).map(IpAddr::V4),
+            ipv6_routers: self.routers.iter().copied().map(IpAddr::V6).collect(),
+            dns: self.dns(),
+            hostname: lease.and_then(|(lease, _)| lease.hostname.clone()),
+            lease: lease.map(|(lease, since)| lease_state(lease, *since)),
+            error: self.trouble.clone(),
+        }
+    }
+}
+
+fn lease_state(lease: &Lease, since: Instant) -> LeaseState {
+    let obtained_at = unix_seconds(since);
+    LeaseState {
+        server: IpAddr::V4(lease.server),
+        obtained_at,
+        lifetime_s: lease.lifetime.map(|lifetime| lifetime.as_secs()),
+        renew_at: obtained_at + lease.renew.as_secs(),
+        rebind_at: obtained_at + lease.rebind.as_secs(),
+        expires_at: lease
+            .lifetime
+            .map(|lifetime| obtained_at + lifetime.as_secs()),
+    }
+}
+
+/// A moment on the clock as it is now: a clock that was set since has moved the past along.
+fn unix_seconds(moment: Instant) -> u64 {
+    let then = SystemTime::now().checked_sub(moment.elapsed());
+    then.and_then(|then| then.duration_since(UNIX_EPOCH).ok())
+        .unwrap_or_default()
+        .as_secs()
+}
