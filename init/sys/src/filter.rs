@@ -61,7 +61,8 @@ impl Filter {
     /// Compiles a list of allowed calls.
     ///
     /// Besides the kernel's names there are narrower forms: `socket/unix`, `socket/inet`,
-    /// `socket/netlink`, `socket/packet` allow `socket` for one family only.
+    /// `socket/netlink`, `socket/packet` allow `socket` for one family only, and `clone/thread`
+    /// allows `clone` for threads but not for processes.
     ///
     /// With `program`, the one `execve` with exactly its three addresses is allowed as well: a
     /// launcher's last call. Its addresses mean nothing to the program after it.
@@ -159,6 +160,7 @@ fn rule(name: &str) -> Result<Option<(i64, Allowed)>, SysError> {
     };
     let when = match form {
         None => conditions(call)?,
+        Some("thread") if call == "clone" => Allowed::When(vec![new_thread()?]),
         Some(form) => Allowed::When(socket_family(call, form).ok_or_else(unknown)??),
     };
     Ok(Some((number, when)))
@@ -196,6 +198,13 @@ fn conditions(call: &str) -> Result<Allowed, SysError> {
         _ => return Ok(Allowed::Always),
     };
     Ok(Allowed::When(vec![rule]))
+}
+
+/// `clone` with `CLONE_THREAD` and no new namespace.
+fn new_thread() -> Result<SeccompRule, SysError> {
+    let thread = libc::CLONE_THREAD as u64;
+    let compare = SeccompCmpOp::MaskedEq(NEW_NAMESPACES | thread);
+    all_of(vec![condition(0, Width::Whole, compare, thread)?])
 }
 
 fn socket_family(call: &str, form: &str) -> Option<Result<Vec<SeccompRule>, SysError>> {
@@ -277,7 +286,13 @@ mod tests {
             "socket/inet",
         ])
         .unwrap();
-        for wrong in ["raed", "socket/ipx", "read/unix"] {
+        for wrong in [
+            "raed",
+            "socket/ipx",
+            "read/unix",
+            "read/thread",
+            "socket/thread",
+        ] {
             let error = compile(&[wrong]).err().unwrap();
             assert!(error.full().contains(wrong), "{}", error.full());
         }

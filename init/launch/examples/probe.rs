@@ -1,0 +1,188 @@
+//! The program that the launcher's tests run inside a sandbox: it does what its arguments say and
+//! tells on stdout what came of it. The sandbox is what is tested, so nothing here is clever.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, exit};
+
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, chroot, getppid, setuid};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["exit", code] => exit(code.parse().unwrap()),
+        ["abort"] => std::process::abort(),
+        ["status"] => print!("{}", std::fs::read_to_string("/proc/self/status").unwrap()),
+        ["environment"] => {
+            for (name, value) in std::env::vars() {
+                println!("{name}={value}");
+            }
+        }
+        ["descriptors"] => list("/proc/self/fd"),
+        ["list", path] => list(path),
+        ["try"] => attempts(),
+        ["again"] => {
+            // Not by the one execve that the launcher was allowed.
+            let error = Command::new("/proc/self/exe").arg("exit").arg("0").exec();
+            println!("{}", error.raw_os_error().unwrap_or(0));
+        }
+        ["orphans"] => orphans(),
+        ["orphan-child"] => orphan_child(),
+        ["orphan-grandchild"] => orphan_grandchild(),
+        ["wait"] => {
+            println!("ready");
+            std::io::stdout().flush().unwrap();
+            loop {
+                std::thread::park();
+            }
+        }
+        ["usable"] => usable(),
+        other => panic!("the probe does not know {other:?}"),
+    }
+}
+
+fn list(path: &str) {
+    let mut names: Vec<String> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    println!("{}", names.join(" "));
+}
+
+/// One line for each attempt: its name and the error number, 0 when it was allowed.
+fn attempts() {
+    let errno = |result: std::io::Result<()>| match result {
+        Ok(()) => 0,
+        Err(error) => error.raw_os_error().unwrap_or(-1),
+    };
+    let read = |path: &str| errno(File::open(path).map(|_| ()));
+    let write = |path: &str| errno(std::fs::write(path, "x"));
+    println!("read-passwd {}", read("/etc/passwd"));
+    println!(
+        "read-shadow-through-proc {}",
+        read("/proc/1/root/etc/passwd")
+    );
+    println!("write-root {}", write("/file"));
+    println!(
+        "write-program {}",
+        errno(
+            File::options()
+                .write(true)
+                .open("/proc/self/exe")
+                .map(|_| ())
+        )
+    );
+    println!("write-read-view {}", write("/view/read/file"));
+    println!("write-write-view {}", write("/view/write/file"));
+    println!("write-tmp {}", write("/tmp/file"));
+    println!("write-comm {}", write("/proc/self/comm"));
+    println!("write-sysctl {}", write("/proc/sys/kernel/hostname"));
+    println!("sysrq {}", write("/proc/sysrq-trigger"));
+    println!("memory-of-init {}", read("/proc/1/mem"));
+    println!(
+        "exec-from-view {}",
+        errno(Command::new("/view/write/copy").status().map(|_| ()))
+    );
+    println!(
+        "tcp-bind {}",
+        errno(std::net::TcpListener::bind("127.0.0.1:0").map(|_| ()))
+    );
+    let mut chance = [0u8; 8];
+    println!(
+        "urandom {}",
+        errno(File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut chance)))
+    );
+    println!("thread {}", std::thread::spawn(|| 0).join().unwrap());
+    let call = |result: nix::Result<()>| result.map_or_else(|error| error as i32, |()| 0);
+    let none: Option<&str> = None;
+    println!(
+        "mount {}",
+        call(mount(none, "/tmp", Some("tmpfs"), MsFlags::empty(), none))
+    );
+    println!("unmount {}", call(umount("/proc/sys")));
+    println!("unshare-user {}", call(unshare(CloneFlags::CLONE_NEWUSER)));
+    println!("chroot {}", call(chroot("/tmp")));
+    println!("ptrace {}", call(ptrace::traceme()));
+    println!(
+        "signal-init {}",
+        call(kill(Pid::from_raw(1), Signal::SIGKILL))
+    );
+    println!("become-root {}", call(setuid(Uid::from_raw(0))));
+}
+
+/// Everything that a service's runtime does at its start must work.
+fn usable() {
+    assert!(std::thread::available_parallelism().unwrap().get() >= 1);
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
+    assert!(memory.contains("MemTotal"), "{memory}");
+    assert!(std::fs::read_to_string("/proc/cpuinfo").unwrap().len() > 10);
+    assert!(std::env::current_exe().unwrap().ends_with("probe"));
+    let path = "/tmp/socket";
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    let client = std::thread::spawn(move || {
+        std::os::unix::net::UnixStream::connect(path)
+            .unwrap()
+            .write_all(b"hello")
+            .unwrap();
+    });
+    let mut text = String::new();
+    listener
+        .accept()
+        .unwrap()
+        .0
+        .read_to_string(&mut text)
+        .unwrap();
+    client.join().unwrap();
+    assert_eq!(text, "hello");
+    std::fs::rename(path, "/tmp/other").unwrap();
+    println!("usable");
+}
+
+/// Makes grandchildren whose parents end first, and waits until none of them is left, dead or alive.
+fn orphans() {
+    for _ in 0..20 {
+        let mut child = Command::new("/proc/self/exe")
+            .arg("orphan-child")
+            .spawn()
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+    let own = std::process::id().to_string();
+    let is_other = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit()) && name != own;
+    loop {
+        let others = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter(|entry| is_other(&entry.as_ref().unwrap().file_name().to_string_lossy()))
+            .count();
+        // The sandbox's init.
+        if others == 1 {
+            println!("all collected");
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Starts a grandchild and leaves it.
+fn orphan_child() {
+    drop(
+        Command::new("/proc/self/exe")
+            .arg("orphan-grandchild")
+            .spawn()
+            .unwrap(),
+    );
+}
+
+/// Ends once it belongs to the sandbox's init.
+fn orphan_grandchild() {
+    while getppid() != Pid::from_raw(1) {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,310 @@
+//! What a sandbox holds and what it holds back, seen from inside, with all of the kernel's parts
+//! real. Wants root; without it each test says that it was skipped.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::{USER, calls, privileged, probe, run, spec, start};
+use kos_manifest::launch::{Access, LAUNCH_FAILED, LaunchReport, View};
+use kos_sys::reap::Exit;
+
+/// `name value` lines as a map.
+fn lines(text: &str) -> BTreeMap<String, String> {
+    let pair = |line: &str| {
+        let (name, value) = line.split_once([' ', '\t'])?;
+        let value: Vec<&str> = value.split_whitespace().collect();
+        Some((name.trim_end_matches(':').to_owned(), value.join(" ")))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
+fn view(source: &Path, target: &str, access: Access) -> View {
+    View {
+        source: source.to_owned(),
+        target: target.into(),
+        access,
+        optional: false,
+    }
+}
+
+#[test]
+fn the_program_is_nobody_and_may_nothing() {
+    if !privileged("the_program_is_nobody_and_may_nothing") {
+        return;
+    }
+    let status = lines(&run(&spec(&["status"])).success());
+    let ids = format!("{USER} {USER} {USER} {USER}");
+    let nothing = "0000000000000000";
+    for (key, expected) in [
+        ("Uid", ids.as_str()),
+        ("Gid", ids.as_str()),
+        ("Groups", ""),
+        ("CapInh", nothing),
+        ("CapPrm", nothing),
+        ("CapEff", nothing),
+        ("CapBnd", nothing),
+        ("CapAmb", nothing),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+        ("SigBlk", nothing),
+        ("PPid", "1"),
+    ] {
+        assert_eq!(
+            status.get(key).map_or("", String::as_str),
+            expected,
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn a_named_capability_is_kept_and_no_other() {
+    if !privileged("a_named_capability_is_kept_and_no_other") {
+        return;
+    }
+    let mut spec = spec(&["status"]);
+    spec.capabilities = vec!["net_bind_service".to_owned()];
+    let status = lines(&run(&spec).success());
+    for key in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status[key], "0000000000000400", "{key}");
+    }
+}
+
+#[test]
+fn nothing_outside_can_be_reached_or_changed() {
+    if !privileged("nothing_outside_can_be_reached_or_changed") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (read, write) = (
+        directory.path().join("read"),
+        directory.path().join("write"),
+    );
+    for path in [&read, &write] {
+        std::fs::create_dir(path).unwrap();
+        std::os::unix::fs::chown(path, Some(USER), Some(USER)).unwrap();
+    }
+    std::fs::copy(probe(), write.join("copy")).unwrap();
+    let mut spec = spec(&["try"]);
+    spec.view.push(view(&read, "/view/read", Access::Read));
+    spec.view.push(view(&write, "/view/write", Access::Write));
+    spec.syscalls = calls(&["default", "network", "processes"]);
+    spec.listen = Some(vec![]);
+    let result = lines(&run(&spec).success());
+    use nix::errno::Errno::{EACCES, ENOENT, EPERM, EROFS};
+    let denied: BTreeMap<&str, &[nix::errno::Errno]> = BTreeMap::from([
+        ("read-passwd", &[ENOENT, EACCES] as &[_]),
+        ("read-shadow-through-proc", &[EACCES, EPERM, ENOENT]),
+        ("write-root", &[EROFS, EACCES]),
+        ("write-program", &[EROFS, EACCES]),
+        ("write-read-view", &[EROFS, EACCES]),
+        ("write-comm", &[EROFS, EACCES]),
+        ("write-sysctl", &[ENOENT, EROFS, EACCES]),
+        ("sysrq", &[EROFS, EACCES]),
+        ("memory-of-init", &[EACCES, EPERM]),
+        ("exec-from-view", &[EACCES]),
+        ("tcp-bind", &[EACCES]),
+        ("mount", &[EPERM]),
+        ("unmount", &[EPERM]),
+        ("unshare-user", &[EPERM]),
+        ("chroot", &[EPERM]),
+        ("ptrace", &[EPERM]),
+        ("signal-init", &[EPERM]),
+        ("become-root", &[EPERM]),
+    ]);
+    for (name, value) in &result {
+        let errno = nix::errno::Errno::from_raw(value.parse().unwrap());
+        match denied.get(name.as_str()) {
+            Some(expected) => assert!(expected.contains(&errno), "{name}: {errno:?}"),
+            None => assert_eq!(value, "0", "{name}: {errno:?}"),
+        }
+    }
+    assert!(
+        denied.keys().all(|name| result.contains_key(*name)),
+        "{result:?}"
+    );
+    assert_eq!(std::fs::read_to_string(write.join("file")).unwrap(), "x");
+}
+
+#[test]
+fn what_a_runtime_needs_works_with_the_default_calls() {
+    if !privileged("what_a_runtime_needs_works_with_the_default_calls") {
+        return;
+    }
+    assert_eq!(run(&spec(&["usable"])).success(), "usable\n");
+}
+
+#[test]
+fn of_proc_only_processes_and_sizes_are_left() {
+    if !privileged("of_proc_only_processes_and_sizes_are_left") {
+        return;
+    }
+    assert_eq!(
+        run(&spec(&["list", "/proc/self/net/../fd"])).success(),
+        "0 1 2 3\n"
+    );
+    assert_eq!(run(&spec(&["list", "/proc/sys"])).success(), "\n");
+    // Only what is named may be listed: `/dev` is not, its nodes are.
+    assert_eq!(run(&spec(&["list", "/dev"])).exit, Exit::Code(101));
+    let mut with_sysctl = spec(&["list", "/proc/sys/net"]);
+    with_sysctl.view.push(view(
+        Path::new("/proc/sys/net"),
+        "/proc/sys/net",
+        Access::Read,
+    ));
+    assert!(run(&with_sysctl).success().contains("ipv4"));
+}
+
+#[test]
+fn the_environment_and_the_descriptors_are_the_specs() {
+    if !privileged("the_environment_and_the_descriptors_are_the_specs") {
+        return;
+    }
+    let mut with_environment = spec(&["environment"]);
+    with_environment.environment = BTreeMap::from([("NAME".to_owned(), "a value".to_owned())]);
+    assert_eq!(run(&with_environment).success(), "NAME=a value\n");
+    // 3 is the directory being listed.
+    assert_eq!(run(&spec(&["descriptors"])).success(), "0 1 2 3\n");
+}
+
+#[test]
+fn the_end_is_reported_as_it_was() {
+    if !privileged("the_end_is_reported_as_it_was") {
+        return;
+    }
+    for (arguments, code, signal, exit) in [
+        (&["exit", "7"] as &[&str], Some(7), None, 7),
+        (&["exit", "125"], Some(125), None, 125),
+        (&["abort"], None, Some(6), 134),
+    ] {
+        let launch = start(&spec(arguments));
+        let launcher = launch.child.pid;
+        let outcome = launch.finish();
+        let [(executing, program), (ended, supervisor)] = outcome.reports.as_slice() else {
+            panic!("{:?}", outcome.reports);
+        };
+        assert_eq!(*executing, LaunchReport::Executing);
+        assert_eq!(*ended, LaunchReport::Exited { code, signal });
+        assert!(*program != launcher && *program > 1);
+        assert_eq!((*supervisor, outcome.exit), (launcher, Exit::Code(exit)));
+    }
+}
+
+#[test]
+fn a_signal_reaches_the_program() {
+    if !privileged("a_signal_reaches_the_program") {
+        return;
+    }
+    for signal in [15, 2, 10] {
+        let mut launch = start(&spec(&["wait"]));
+        launch.output_holds("ready");
+        launch.child.signal(signal).unwrap();
+        let outcome = launch.finish();
+        let last = outcome.reports.last().unwrap();
+        assert_eq!(
+            last.0,
+            LaunchReport::Exited {
+                code: None,
+                signal: Some(signal)
+            }
+        );
+    }
+}
+
+#[test]
+fn orphans_are_collected() {
+    if !privileged("orphans_are_collected") {
+        return;
+    }
+    let mut spec = spec(&["orphans"]);
+    spec.syscalls = calls(&["default", "processes"]);
+    assert_eq!(run(&spec).success(), "all collected\n");
+}
+
+#[test]
+fn without_the_set_no_process_is_started() {
+    if !privileged("without_the_set_no_process_is_started") {
+        return;
+    }
+    let denied = (nix::errno::Errno::EPERM as i32).to_string();
+    assert_eq!(run(&spec(&["again"])).success().trim(), denied);
+}
+
+#[test]
+fn what_cannot_be_launched_says_why() {
+    if !privileged("what_cannot_be_launched_says_why") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/etc", directory.path().join("link")).unwrap();
+    let missing = directory.path().join("missing");
+    type Change<'a> = Box<dyn Fn(&mut kos_manifest::launch::LaunchSpec) + 'a>;
+    let cases: [(Change, &[&str]); 6] = [
+        (
+            Box::new(|spec| spec.view.push(view(&missing, "/x", Access::Read))),
+            &["Mounts", "missing"],
+        ),
+        (
+            Box::new(|spec| {
+                spec.view
+                    .push(view(&directory.path().join("link"), "/x", Access::Read));
+            }),
+            &["Mounts", "link", "symbolic"],
+        ),
+        (
+            Box::new(|spec| spec.program = "/bin/no-such".into()),
+            &["Mounts", "/bin/no-such"],
+        ),
+        (
+            Box::new(|spec| spec.capabilities = vec!["all".into()]),
+            &["Identity", "all"],
+        ),
+        (
+            Box::new(|spec| spec.syscalls.push("raed".into())),
+            &["Seccomp", "raed"],
+        ),
+        (
+            Box::new(|spec| spec.program = "/etc/passwd".into()),
+            &["Exec", "/etc/passwd"],
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut spec = spec(&[]);
+        change(&mut spec);
+        let outcome = run(&spec);
+        let failure = outcome.failure();
+        for part in expected {
+            assert!(failure.contains(part), "{part} is not in: {failure}");
+        }
+        assert_eq!(outcome.exit, Exit::Code(LAUNCH_FAILED));
+    }
+}
+
+/// Not an assertion about time: it prints what a launch costs here.
+#[test]
+fn a_launch_is_measured() {
+    if !privileged("a_launch_is_measured") {
+        return;
+    }
+    let mut milliseconds = Vec::new();
+    for _ in 0..20 {
+        let launch = start(&spec(&["exit", "0"]));
+        assert_eq!(launch.report().unwrap().0, LaunchReport::Executing);
+        milliseconds.push(launch.started.elapsed().as_secs_f64() * 1000.0);
+        launch.finish().success();
+    }
+    milliseconds.sort_by(f64::total_cmp);
+    let mut launch = start(&spec(&["wait"]));
+    launch.output_holds("ready");
+    let pid = launch.child.pid;
+    let memory = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let memory = lines(&memory);
+    println!(
+        "spawn to exec: median {:.2} ms, worst {:.2} ms; supervisor: {} resident, {} its own",
+        milliseconds[10], milliseconds[19], memory["VmRSS"], memory["RssAnon"],
+    );
+    launch.child.signal(9).unwrap();
+    assert_eq!(launch.finish().exit, Exit::Signal(9));
+}
