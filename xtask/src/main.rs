@@ -1,6 +1,7 @@
 //! `cargo xtask …`: builds, runs, checks and measures kOS. This file only dispatches.
 
 mod board;
+mod clean;
 mod cpio;
 mod datadisk;
 mod digest;
@@ -8,10 +9,15 @@ mod fragments;
 mod hostpackages;
 mod image;
 mod kernel;
+mod licence;
+mod metadata;
 mod model;
 mod run;
 mod services;
+mod sources;
 mod stage;
+mod test;
+mod tidy;
 mod userland;
 mod workspace;
 
@@ -39,6 +45,9 @@ enum Command {
     Userland(userland::UserlandArgs),
     Image(image::ImageArgs),
     CheckServices(services::CheckServicesArgs),
+    Tidy(tidy::TidyArgs),
+    Test(test::TestArgs),
+    Clean(clean::CleanArgs),
 }
 
 fn main() -> Result<()> {
@@ -51,6 +60,9 @@ fn main() -> Result<()> {
         Command::Kernel(args) => kernel::run(&workspace, &mut stages, &board, &args),
         Command::Userland(_) => userland::run(&workspace, &mut stages, &board),
         Command::Image(args) => image::run(&workspace, &mut stages, &board, &args),
+        Command::Tidy(_) => tidy::run(&workspace, &mut stages),
+        Command::Test(args) => test::run(&workspace, &mut stages, &board, &args),
+        Command::Clean(args) => clean::run(&workspace, &args),
         Command::CheckServices(args) => services::run(&workspace, &args),
     }
 }

@@ -118,12 +118,25 @@ impl Stage {
         self.shown.lock().summary = Some(text.into());
     }
 
-    /// Runs a program to its end; its output goes to the log and its last line is shown.
+    /// Runs a program to its end; its output goes to the log, its last line is shown while it
+    /// runs, and the end of the output when it fails.
     pub fn run(&self, command: &mut Command) -> Result<()> {
-        self.run_lines(command, |_| ())
+        let mut tail = VecDeque::new();
+        let outcome = self.run_lines(command, |line| {
+            if tail.len() == TAIL_LINES {
+                tail.pop_front();
+            }
+            tail.push_back(line.to_owned());
+        });
+        if outcome.is_err() {
+            for line in tail {
+                self.say(&format!("    {line}"));
+            }
+        }
+        outcome
     }
 
-    /// As [`Stage::run`], and hands every line of output to `on_line`.
+    /// As [`Stage::run`], but hands every line to `on_line` and shows nothing of a failure.
     pub fn run_lines(&self, command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<()> {
         let called = shown_command(command);
         self.write_log(&format!("$ {called}"))?;
@@ -139,7 +152,6 @@ impl Stage {
         if let Some(output) = child.stderr.take() {
             forward_lines(output, sender);
         }
-        let mut tail = VecDeque::new();
         for line in lines {
             self.write_log(&line)?;
             on_line(&line);
@@ -148,23 +160,23 @@ impl Stage {
                 state.lines += 1;
                 state.now = line.trim().to_owned();
             }
-            if tail.len() == TAIL_LINES {
-                tail.pop_front();
-            }
-            tail.push_back(line);
         }
         let status = child.wait().with_context(|| format!("wait for {called}"))?;
         if !status.success() {
-            self.shown.clear_line();
-            for line in &tail {
-                eprintln!("    {line}");
-            }
             bail!(
                 "{called}: {status} (whole output: {})",
                 self.log_path.display()
             );
         }
         Ok(())
+    }
+
+    /// Prints a line that stays.
+    pub fn say(&self, line: &str) {
+        // Under the lock, so that the ticker does not write into it.
+        let _state = self.shown.lock();
+        self.shown.clear_line();
+        eprintln!("{line}");
     }
 
     fn write_log(&self, line: &str) -> Result<()> {

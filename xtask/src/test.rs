@@ -1,0 +1,401 @@
+//! `cargo xtask test`: everything that must hold, from a fresh machine to booted images.
+//!
+//! A stage that fails does not hide the next one, as long as the next one can be run at all. The
+//! last line says how many checks passed and failed: tests, and each other stage as one.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::board::Board;
+use crate::hostpackages;
+use crate::image::{self, Image, ImageArgs, Recipe};
+use crate::kernel::KernelArgs;
+use crate::stage::{Stage, Stages, duration};
+use crate::tidy;
+use crate::userland::{self, Flags, INFER};
+use crate::workspace::Workspace;
+
+/// Packages that run on the host.
+const HOST: &[&str] = &["xtask", "kos-qemu", "kos-tests"];
+/// The end-to-end suites: `kos-tests`' integration tests.
+const END_TO_END: &str = "kos-tests";
+/// Two guests fill a machine of two cores; more would only run into their time limits.
+const GUESTS_AT_ONCE: usize = 2;
+/// The model of the end-to-end tests, made by tests/models/generate.py.
+const MODEL: &str = "tests/models/tiny-q8_0.gguf";
+
+/// Does all set-up and runs every test: format, lints, tidy, unit tests, and suites that boot
+/// the image.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Only what needs no guest: format, lints, tidy and unit tests.
+    #[arg(long, conflicts_with = "e2e")]
+    pub unit: bool,
+    /// Only the end-to-end tests whose names contain FILTER (all of them without it).
+    #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "")]
+    pub e2e: Option<String>,
+    /// How the kernel is built.
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+}
+
+/// The `test` command.
+pub fn run(
+    workspace: &Workspace,
+    stages: &mut Stages,
+    board: &Board,
+    args: &TestArgs,
+) -> Result<()> {
+    hostpackages::ensure(
+        stages,
+        &[
+            hostpackages::KERNEL,
+            hostpackages::USERLAND,
+            hostpackages::MACHINE,
+        ],
+    )?;
+    let mut suite = Suite {
+        workspace,
+        board,
+        stages,
+        passed: 0,
+        failed: 0,
+    };
+    if args.e2e.is_none() {
+        rust_components(workspace, suite.stages)?;
+        suite.without_a_guest();
+    }
+    if !args.unit {
+        suite.end_to_end(args);
+    }
+    suite.summary()
+}
+
+/// rustfmt and clippy, which a minimal toolchain lacks.
+fn rust_components(workspace: &Workspace, stages: &mut Stages) -> Result<()> {
+    let works = |component: &str| {
+        workspace
+            .cargo()
+            .args([component, "--version"])
+            .output()
+            .is_ok_and(|o| o.status.success())
+    };
+    if works("fmt") && works("clippy") {
+        return Ok(());
+    }
+    stages.run("rust components", |stage| {
+        let mut rustup = Command::new("rustup");
+        stage
+            .run(rustup.args(["component", "add", "rustfmt", "clippy"]))
+            .context("cargo fmt or cargo clippy is missing")
+    })
+}
+
+struct Suite<'a> {
+    workspace: &'a Workspace,
+    board: &'a Board,
+    stages: &'a mut Stages,
+    passed: usize,
+    failed: usize,
+}
+
+impl Suite<'_> {
+    fn without_a_guest(&mut self) {
+        let (workspace, board) = (self.workspace, self.board);
+        self.check("format", |stage| {
+            stage.run(workspace.cargo().args(["fmt", "--all", "--check"]))
+        });
+        let outcome = tidy::run(workspace, self.stages);
+        self.count(outcome.map(|()| (1, 0)));
+        for (name, packages) in [
+            ("lints", Packages::Image),
+            ("lints of infer", Packages::Infer),
+            ("lints of the host's side", Packages::Host),
+        ] {
+            self.check(name, |stage| {
+                let mut clippy = packages.cargo(workspace, board, "clippy");
+                stage.run(clippy.args(["--all-targets", "--", "-D", "warnings"]))
+            });
+        }
+        for (name, packages) in [
+            ("unit tests", Packages::Image),
+            ("unit tests of infer", Packages::Infer),
+            ("unit tests of the host's side", Packages::HostUnit),
+        ] {
+            self.tests(
+                name,
+                packages
+                    .cargo(workspace, board, "test")
+                    .arg("--no-fail-fast"),
+            );
+        }
+    }
+
+    fn end_to_end(&mut self, args: &TestArgs) {
+        let (workspace, board) = (self.workspace, self.board);
+        let kernel = KernelArgs {
+            kernel_source: args.kernel.kernel_source.clone(),
+        };
+        let image = image::build(
+            workspace,
+            self.stages,
+            board,
+            &ImageArgs { kernel, test: true },
+        );
+        let image = match image {
+            Ok(image) => image,
+            Err(error) => return self.count(Err(error)),
+        };
+        if args.e2e.is_none() {
+            self.check("reproducible image", |stage| {
+                reproduce(workspace, board, &image, stage)
+            });
+        }
+        match guests_environment(workspace, &image) {
+            Ok(environment) => {
+                let mut cargo = workspace.cargo();
+                cargo.args(["test", "--release", "--locked", "--package", END_TO_END]);
+                cargo.args([
+                    "--no-fail-fast",
+                    "--",
+                    &format!("--test-threads={GUESTS_AT_ONCE}"),
+                ]);
+                cargo.args(args.e2e.as_ref().filter(|filter| !filter.is_empty()));
+                self.tests("end-to-end tests", cargo.envs(environment));
+            }
+            Err(error) => self.count(Err(error)),
+        }
+    }
+
+    /// A stage that is one check.
+    fn check(&mut self, name: &str, work: impl FnOnce(&Stage) -> Result<()>) {
+        let outcome = self.stages.run(name, work);
+        self.count(outcome.map(|()| (1, 0)));
+    }
+
+    /// A stage whose program reports its tests as libtest does.
+    fn tests(&mut self, name: &str, cargo: &mut Command) {
+        let mut results = Results::default();
+        let outcome = self.stages.run(name, |stage| {
+            let outcome = stage.run_lines(cargo, |line| {
+                if results.read(line) {
+                    stage.say(&format!("  {line}"));
+                }
+            });
+            stage.summary(format!(
+                "{} passed, {} failed",
+                results.passed, results.failed
+            ));
+            outcome
+        });
+        match outcome {
+            // A program that did not compile or died has failed, whatever its tests said.
+            Err(error) if results.failed == 0 => {
+                for line in &results.others {
+                    eprintln!("    {line}");
+                }
+                self.passed += results.passed;
+                self.count(Err(error));
+            }
+            _ => self.count(Ok((results.passed, results.failed))),
+        }
+    }
+
+    fn count(&mut self, outcome: Result<(usize, usize)>) {
+        match outcome {
+            Ok((passed, failed)) => {
+                self.passed += passed;
+                self.failed += failed;
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                self.failed += 1;
+            }
+        }
+    }
+
+    fn summary(&self) -> Result<()> {
+        println!();
+        let (mut wall, mut cpu) = (Duration::ZERO, Duration::ZERO);
+        for stage in self.stages.done() {
+            println!(
+                "{:<32} {:>12} {:>16} CPU",
+                stage.name,
+                duration(stage.wall),
+                duration(stage.cpu)
+            );
+            wall += stage.wall;
+            cpu += stage.cpu;
+        }
+        println!(
+            "{:<32} {:>12} {:>16} CPU",
+            "all",
+            duration(wall),
+            duration(cpu)
+        );
+        println!("{} passed, {} failed", self.passed, self.failed);
+        if self.failed > 0 {
+            bail!("{} checks failed", self.failed);
+        }
+        ensure!(self.passed > 0, "nothing was tested");
+        Ok(())
+    }
+}
+
+/// The groups of packages that share flags, and thereby compiled dependencies.
+#[derive(Clone, Copy)]
+enum Packages {
+    Image,
+    Infer,
+    Host,
+    HostUnit,
+}
+
+impl Packages {
+    fn cargo(self, workspace: &Workspace, board: &Board, subcommand: &str) -> Command {
+        match self {
+            Packages::Image => {
+                let mut cargo = userland::cargo(workspace, board, Flags::Common, subcommand);
+                cargo.arg("--workspace");
+                for package in HOST.iter().chain([&INFER]) {
+                    cargo.args(["--exclude", package]);
+                }
+                cargo
+            }
+            Packages::Infer => {
+                let mut cargo = userland::cargo(workspace, board, Flags::Infer, subcommand);
+                cargo.args(["--package", INFER]);
+                cargo
+            }
+            Packages::Host | Packages::HostUnit => {
+                let mut cargo = workspace.cargo();
+                cargo.args([subcommand, "--release", "--locked"]);
+                for package in HOST {
+                    cargo.args(["--package", package]);
+                }
+                if matches!(self, Packages::HostUnit) {
+                    // The end-to-end suites are integration tests and come later.
+                    cargo.args(["--lib", "--bins"]);
+                }
+                cargo
+            }
+        }
+    }
+}
+
+/// What libtest printed, as far as it is counted or shown.
+#[derive(Default)]
+struct Results {
+    passed: usize,
+    failed: usize,
+    /// Inside a section that tells why tests failed.
+    telling: bool,
+    /// The last lines that were not a test's.
+    others: std::collections::VecDeque<String>,
+}
+
+impl Results {
+    /// Takes a line; true when people want to see it.
+    fn read(&mut self, line: &str) -> bool {
+        /// Enough for a compiler's error.
+        const OTHERS: usize = 60;
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.telling = false;
+            let number = |word: &str| -> usize {
+                let before = counts.split(word).next().unwrap_or_default();
+                before
+                    .split_whitespace()
+                    .last()
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(0)
+            };
+            self.passed += number(" passed");
+            self.failed += number(" failed");
+            return false;
+        }
+        if line.starts_with("---- ") {
+            self.telling = true;
+        }
+        if self.others.len() == OTHERS {
+            self.others.pop_front();
+        }
+        self.others.push_back(line.to_owned());
+        self.telling || (line.starts_with("test ") && line.ends_with("FAILED"))
+    }
+}
+
+/// Builds the archive of the image a second time, from its inputs, and compares bytes.
+fn reproduce(workspace: &Workspace, board: &Board, image: &Image, stage: &Stage) -> Result<()> {
+    let programs = workspace.target().join(&board.target).join("release");
+    let recipe = Recipe {
+        workspace,
+        board,
+        programs: &programs,
+    };
+    stage.note("writing and compressing the initramfs again");
+    let again = image::compress(&recipe.archive()?.to_bytes())?;
+    let first = std::fs::read(&image.initramfs)?;
+    ensure!(
+        first == again,
+        "two builds of the initramfs from the same inputs differ: {} and {} bytes",
+        first.len(),
+        again.len()
+    );
+    stage.summary(format!("{} bytes, twice the same", first.len()));
+    Ok(())
+}
+
+fn guests_environment(
+    workspace: &Workspace,
+    image: &Image,
+) -> Result<Vec<(&'static str, PathBuf)>> {
+    let logs = workspace.logs()?.join("guests");
+    std::fs::create_dir_all(&logs)?;
+    let test = image
+        .test_initramfs
+        .clone()
+        .context("the test image was not built")?;
+    Ok(vec![
+        ("KOS_KERNEL", image.kernel.clone()),
+        ("KOS_INITRD", image.initramfs.clone()),
+        ("KOS_TEST_INITRD", test),
+        ("KOS_TEST_MODEL", workspace.root().join(MODEL)),
+        ("KOS_LOGS", logs),
+        (
+            "KOS_XTASK",
+            std::env::current_exe().context("find xtask's own program")?,
+        ),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Results;
+
+    #[test]
+    fn results_are_summed_and_failures_shown() {
+        let mut results = Results::default();
+        let shown: Vec<_> = [
+            "running 2 tests",
+            "test a ... ok",
+            "test b ... FAILED",
+            "failures:",
+            "---- b stdout ----",
+            "it panicked",
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; finished in 0.1s",
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; finished in 0.1s",
+        ]
+        .into_iter()
+        .filter(|line| results.read(line))
+        .collect();
+        assert_eq!((results.passed, results.failed), (13, 1));
+        assert_eq!(
+            shown,
+            ["test b ... FAILED", "---- b stdout ----", "it panicked"]
+        );
+    }
+}
