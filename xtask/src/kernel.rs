@@ -45,8 +45,6 @@ pub struct KernelArgs {
 pub struct Kernel {
     /// The image that a boot loader takes.
     pub image: PathBuf,
-    /// The final configuration.
-    pub config: PathBuf,
     /// What building it took.
     pub record: KernelRecord,
 }
@@ -260,7 +258,6 @@ impl Build<'_> {
             .with_context(|| format!("read {}/kernel.json", directory.display()))?;
         Ok(Some(Kernel {
             image: directory.join("kernel"),
-            config: directory.join("config"),
             record,
         }))
     }

@@ -21,6 +21,8 @@ mod tidy;
 mod userland;
 mod workspace;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -50,12 +52,24 @@ enum Command {
     Clean(clean::CleanArgs),
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
     let workspace = Workspace::find()?;
     let board = Board::read(&workspace, board::DEFAULT)?;
     let mut stages = Stages::new(workspace.logs()?);
-    match arguments.command {
+    match command {
         Command::Run(args) => run::run(&workspace, &mut stages, &board, args),
         Command::Kernel(args) => kernel::run(&workspace, &mut stages, &board, &args),
         Command::Userland(_) => userland::run(&workspace, &mut stages, &board),

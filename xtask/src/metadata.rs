@@ -1,6 +1,6 @@
-//! What `cargo metadata` says about the workspace, as far as tidy asks.
+//! What `cargo metadata` and `cargo tree` say about the workspace, as far as tidy asks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +13,6 @@ use crate::workspace::Workspace;
 pub struct Metadata {
     packages: Vec<Package>,
     workspace_members: Vec<String>,
-    resolve: Resolve,
 }
 
 /// A package, ours or another's.
@@ -34,29 +33,6 @@ pub struct Package {
 #[derive(Deserialize)]
 struct Dependency {
     name: String,
-    kind: Option<String>,
-    features: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Edge>,
-}
-
-#[derive(Deserialize)]
-struct Edge {
-    pkg: String,
-    dep_kinds: Vec<EdgeKind>,
-}
-
-#[derive(Deserialize)]
-struct EdgeKind {
     kind: Option<String>,
 }
 
@@ -95,53 +71,6 @@ impl Metadata {
             .iter()
             .filter(|package| !self.workspace_members.contains(&package.id))
     }
-
-    /// Every package that a member reaches by normal dependencies, with a shortest way to it.
-    pub fn reached_from(&self, member: &str) -> BTreeMap<String, Vec<String>> {
-        let names: BTreeMap<&str, &str> = self
-            .packages
-            .iter()
-            .map(|p| (p.id.as_str(), p.name.as_str()))
-            .collect();
-        let nodes: BTreeMap<&str, &Node> = self
-            .resolve
-            .nodes
-            .iter()
-            .map(|node| (node.id.as_str(), node))
-            .collect();
-        let mut reached: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let mut queue: VecDeque<(&str, Vec<String>)> = self
-            .members()
-            .filter(|package| package.name == member)
-            .map(|package| (package.id.as_str(), vec![package.name.clone()]))
-            .collect();
-        while let Some((id, path)) = queue.pop_front() {
-            for edge in nodes.get(id).into_iter().flat_map(|node| &node.deps) {
-                let normal = edge.dep_kinds.iter().any(|kind| kind.kind.is_none());
-                let Some(name) = names.get(edge.pkg.as_str()) else {
-                    continue;
-                };
-                if !normal || reached.contains_key(*name) {
-                    continue;
-                }
-                let mut path = path.clone();
-                path.push((*name).to_owned());
-                reached.insert((*name).to_owned(), path.clone());
-                queue.push_back((&edge.pkg, path));
-            }
-        }
-        reached
-    }
-
-    /// The features that a member asks a direct dependency for.
-    pub fn asked_features(&self, member: &str, dependency: &str) -> Vec<String> {
-        self.members()
-            .filter(|package| package.name == member)
-            .flat_map(|package| &package.dependencies)
-            .filter(|used| used.name == dependency && used.kind.as_deref() != Some("dev"))
-            .flat_map(|used| used.features.clone())
-            .collect()
-    }
 }
 
 impl Package {
@@ -152,4 +81,44 @@ impl Package {
             .filter(|used| used.kind.as_deref() != Some("dev"))
             .map(|used| used.name.as_str())
     }
+}
+
+/// Every crate that a member reaches by normal dependencies, with the features that are on when
+/// this member is built alone (`cargo metadata` mixes those of the whole workspace).
+pub fn reached_from(
+    workspace: &Workspace,
+    member: &str,
+) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let output = workspace
+        .cargo()
+        .args([
+            "tree",
+            "--locked",
+            "--package",
+            member,
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+        ])
+        .args(["--no-dedupe", "--format", "{p}|{f}"])
+        .output()
+        .context("run cargo tree")?;
+    ensure!(
+        output.status.success(),
+        "cargo tree: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let mut reached: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let (package, features) = line.split_once('|').unwrap_or((line, ""));
+        let name = package.split(' ').next().unwrap_or_default();
+        reached.entry(name.to_owned()).or_default().extend(
+            features
+                .split(',')
+                .filter(|feature| !feature.is_empty())
+                .map(str::to_owned),
+        );
+    }
+    Ok(reached)
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::licence;
-use crate::metadata::Metadata;
+use crate::metadata::{self, Metadata};
 use crate::sources::{self, Source};
 use crate::stage::Stages;
 use crate::workspace::Workspace;
@@ -96,9 +96,13 @@ const NEVER_SAYS: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// Features of direct dependencies that must not be asked for.
-const NEVER_ASKS: &[(&str, &str, &[&str])] =
-    &[("kos-init", "tokio", &["process", "rt-multi-thread", "full"])];
+/// Features that a reached crate must not have.
+const NEVER_HAS: &[(&str, &str, &[&str], &str)] = &[(
+    "kos-init",
+    "tokio",
+    &["process", "rt-multi-thread"],
+    "one reaper owns waitpid; two race",
+)];
 
 /// The one crate whose lints are its own, because it may hold `unsafe`.
 const UNSAFE_CRATE: &str = "kos-sys";
@@ -125,13 +129,13 @@ pub fn run(workspace: &Workspace, stages: &mut Stages) -> Result<()> {
     stages.run("tidy", |stage| {
         stage.note("cargo metadata");
         let metadata = Metadata::read(workspace)?;
-        stage.note("reading the files");
-        let sources = sources::read(workspace)?;
         let mut wrong = Vec::new();
         direct_uses(&metadata, &mut wrong);
-        reached_uses(&metadata, &mut wrong);
-        asked_features(&metadata, &mut wrong);
+        stage.note("cargo tree");
+        reached_uses(workspace, &mut wrong)?;
         lints(&metadata, &mut wrong)?;
+        stage.note("reading the files");
+        let sources = sources::read(workspace)?;
         licence::check(&metadata, &mut wrong);
         for source in &sources {
             file(source, &mut wrong);
@@ -182,30 +186,30 @@ fn direct_uses(metadata: &Metadata, wrong: &mut Vec<String>) {
     }
 }
 
-fn reached_uses(metadata: &Metadata, wrong: &mut Vec<String>) {
-    for (name, never, why) in NEVER_USES {
-        let reached = metadata.reached_from(name);
-        for (crate_name, path) in reached {
-            if never.contains(&crate_name.as_str()) {
+fn reached_uses(workspace: &Workspace, wrong: &mut Vec<String>) -> Result<()> {
+    let names: BTreeSet<&str> = NEVER_USES
+        .iter()
+        .map(|(name, ..)| *name)
+        .chain(NEVER_HAS.iter().map(|(name, ..)| *name))
+        .collect();
+    for name in names {
+        let reached = metadata::reached_from(workspace, name)?;
+        for (_, never, why) in NEVER_USES.iter().filter(|(member, ..)| *member == name) {
+            for found in never.iter().filter(|found| reached.contains_key(**found)) {
                 wrong.push(format!(
-                    "{name}: reaches {crate_name} ({why}): {}",
-                    path.join(" -> ")
+                    "{name}: reaches {found} ({why}); see cargo tree -p {name} -i {found}"
                 ));
             }
         }
-    }
-}
-
-fn asked_features(metadata: &Metadata, wrong: &mut Vec<String>) {
-    for (name, dependency, never) in NEVER_ASKS {
-        for feature in metadata.asked_features(name, dependency) {
-            if never.contains(&feature.as_str()) {
-                wrong.push(format!(
-                    "{name}: asks for {dependency}'s feature \"{feature}\""
-                ));
+        for (_, used, never, why) in NEVER_HAS.iter().filter(|(member, ..)| *member == name) {
+            for feature in reached.get(*used).into_iter().flatten() {
+                if never.contains(&feature.as_str()) {
+                    wrong.push(format!("{name}: reaches {used} with \"{feature}\" ({why})"));
+                }
             }
         }
     }
+    Ok(())
 }
 
 fn lints(metadata: &Metadata, wrong: &mut Vec<String>) -> Result<()> {
