@@ -1,0 +1,99 @@
+//! A model in memory: its weights, its tokenizer and its template.
+
+use std::path::Path;
+
+use super::{Failure, Refusal};
+use crate::gguf;
+use crate::library::Model;
+use crate::memory::{Limits, show_size};
+use crate::model::{Config, Llama, Weights, loaded_bytes};
+use crate::template::{Template, describe};
+use crate::tokenizer::Tokenizer;
+
+/// What the rest of the process takes beside the weights while it computes: activations,
+/// buffers, the code itself.
+const WORKING_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Everything that a generation needs.
+pub struct Loaded {
+    model: Model,
+    header_tensors: u64,
+    pub(super) llama: Llama,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) template: Option<Template>,
+}
+
+impl Loaded {
+    /// Loads a model, if it fits beside `context` tokens.
+    ///
+    /// # Errors
+    /// When the file is damaged or foreign, or needs more memory than there is.
+    pub fn load(model: &Model, limits: &Limits, context: usize) -> Result<Self, Failure> {
+        let of_file = |error: &dyn std::error::Error| {
+            let failure = Failure::internal(error);
+            Failure { text: format!("model file {}: {}", model.file_name(), failure.text), ..failure }
+        };
+        let (file, header) = model.open().map_err(|error| Failure::internal(&error))?;
+        let config = Config::read(&header.metadata).map_err(|error| of_file(&error))?;
+        check_memory(limits, loaded_bytes(&header, &config, context.min(config.context)))?;
+        let tokenizer = Tokenizer::read(&header.metadata).map_err(|error| of_file(&error))?;
+        let template = read_template(&header.metadata, &tokenizer)
+            .map_err(|text| Failure::new(Refusal::Internal, text))?;
+        let weights = Weights::new(&header, &file);
+        let llama = Llama::load(config, tokenizer.vocabulary().len(), &weights)
+            .map_err(|error| of_file(&error))?;
+        let header_tensors = loaded_bytes(&header, llama.config(), 0);
+        Ok(Self { model: model.clone(), header_tensors, llama, tokenizer, template })
+    }
+
+    /// Which file it is.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The context that a request for `wanted` tokens gets: the model has its own limit.
+    #[must_use]
+    pub fn context(&self, wanted: usize) -> usize {
+        wanted.min(self.llama.config().context)
+    }
+
+    /// Memory that it takes with that context, in bytes.
+    #[must_use]
+    pub fn bytes(&self, context: usize) -> u64 {
+        self.header_tensors + self.llama.config().cache_bytes(self.context(context))
+    }
+
+    /// Fails when the keys and values of that context do not fit any more.
+    pub(super) fn check_context(&self, limits: &Limits, context: usize) -> Result<(), Failure> {
+        check_memory(limits, self.llama.config().cache_bytes(self.context(context)))
+    }
+}
+
+fn check_memory(limits: &Limits, bytes: u64) -> Result<(), Failure> {
+    let needed = bytes.saturating_add(WORKING_BYTES);
+    let (available, origin) = limits.available(Path::new("/proc"));
+    if needed <= available {
+        return Ok(());
+    }
+    let text = format!(
+        "model requires more system memory ({}, {needed} bytes) than is available ({}, {available} \
+         bytes {origin})",
+        show_size(needed),
+        show_size(available),
+    );
+    Err(Failure::new(Refusal::Internal, text))
+}
+
+fn read_template(
+    metadata: &gguf::Metadata,
+    tokenizer: &Tokenizer,
+) -> Result<Option<Template>, String> {
+    let key = "tokenizer.chat_template";
+    let Some(source) = metadata.text(key).map_err(|error| error.to_string())? else {
+        return Ok(None);
+    };
+    Template::compile(source, tokenizer.vocabulary().marks())
+        .map(Some)
+        .map_err(|error| format!("the model's chat template is not valid: {}", describe(&error)))
+}

@@ -1,0 +1,117 @@
+//! The types in which a tensor's numbers are stored.
+
+use candle_core::quantized::GgmlDType;
+
+/// A tensor's storage type, of those that the engine computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// 4 bits in blocks of 32 with one scale.
+    Q4_0,
+    /// 8 bits in blocks of 32 with one scale.
+    Q8_0,
+    /// 4 bits in blocks of 256 with 8 scales and minima.
+    Q4K,
+    /// 6 bits in blocks of 256 with 16 scales.
+    Q6K,
+}
+
+/// All types of ggml by number, so that a message can name one that is not supported.
+const NAMES: [&str; 40] = [
+    "F32", "F16", "Q4_0", "Q4_1", "Q4_2", "Q4_3", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K",
+    "Q4_K", "Q5_K", "Q6_K", "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S",
+    "IQ2_S", "IQ4_XS", "I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16", "Q4_0_4_4", "Q4_0_4_8",
+    "Q4_0_8_8", "TQ1_0", "TQ2_0", "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4",
+];
+
+impl Kind {
+    /// The types' names, for messages.
+    pub const ALLOWED: &'static str = "F32, F16, Q4_0, Q8_0, Q4_K, Q6_K";
+
+    /// The type of a number in the file, or the name of the one that is not supported.
+    pub(super) fn from_number(number: u32) -> Result<Self, String> {
+        match number {
+            0 => Ok(Self::F32),
+            1 => Ok(Self::F16),
+            2 => Ok(Self::Q4_0),
+            8 => Ok(Self::Q8_0),
+            12 => Ok(Self::Q4K),
+            14 => Ok(Self::Q6K),
+            _ => Err(match NAMES.get(number as usize) {
+                Some(name) => format!("{name} (number {number})"),
+                None => format!("number {number}"),
+            }),
+        }
+    }
+
+    /// The name as users know it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Q4_0 => "Q4_0",
+            Self::Q8_0 => "Q8_0",
+            Self::Q4K => "Q4_K",
+            Self::Q6K => "Q6_K",
+        }
+    }
+
+    /// Numbers in one block; a row is made of whole blocks.
+    #[must_use]
+    pub fn block_length(self) -> u64 {
+        match self {
+            Self::F32 | Self::F16 => 1,
+            Self::Q4_0 | Self::Q8_0 => 32,
+            Self::Q4K | Self::Q6K => 256,
+        }
+    }
+
+    /// Bytes of one block.
+    #[must_use]
+    pub fn block_bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+            Self::Q4_0 => 18,
+            Self::Q8_0 => 34,
+            Self::Q4K => 144,
+            Self::Q6K => 210,
+        }
+    }
+
+    /// The same type in candle's terms.
+    #[must_use]
+    pub fn candle(self) -> GgmlDType {
+        match self {
+            Self::F32 => GgmlDType::F32,
+            Self::F16 => GgmlDType::F16,
+            Self::Q4_0 => GgmlDType::Q4_0,
+            Self::Q8_0 => GgmlDType::Q8_0,
+            Self::Q4K => GgmlDType::Q4K,
+            Self::Q6K => GgmlDType::Q6K,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_agree_with_candle() {
+        for kind in [Kind::F32, Kind::F16, Kind::Q4_0, Kind::Q8_0, Kind::Q4K, Kind::Q6K] {
+            assert_eq!(kind.block_length(), kind.candle().block_size() as u64, "{kind:?}");
+            assert_eq!(kind.block_bytes(), kind.candle().type_size() as u64, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_unsupported_type_is_named() {
+        assert_eq!(Kind::from_number(30), Err("BF16 (number 30)".to_owned()));
+        assert_eq!(Kind::from_number(4711), Err("number 4711".to_owned()));
+    }
+}

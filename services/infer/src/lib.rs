@@ -1,0 +1,22 @@
+//! The model engine: reads GGUF files, runs Llama models with candle, and serves them in Ollama's
+//! HTTP shape on a Unix socket.
+//!
+//! Rooms, from the file upwards: [`gguf`] reads and checks files, [`tokenizer`] and [`template`]
+//! turn text into tokens, [`model`] computes, [`sampler`] chooses, [`library`] knows the models
+//! directory, [`engine`] owns the one loaded model on its own thread, [`http`] speaks to clients.
+//!
+//! What this crate must never do: trust a number found in a file before it is checked against
+//! the file's length, listen on TCP, or die because of a model or a client.
+
+pub mod clock;
+pub mod cpu;
+pub mod engine;
+pub mod gguf;
+pub mod http;
+pub mod library;
+pub mod memory;
+pub mod model;
+pub mod options;
+pub mod sampler;
+pub mod template;
+pub mod tokenizer;

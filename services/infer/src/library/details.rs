@@ -1,0 +1,108 @@
+//! What clients are shown of a model.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::Model;
+use crate::gguf::{self, Kind};
+
+/// Ollama's `details`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    parent_model: String,
+    format: &'static str,
+    family: String,
+    families: Vec<String>,
+    parameter_size: String,
+    quantization_level: String,
+}
+
+impl Summary {
+    /// Of a file whose header cannot be read.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            parent_model: String::new(),
+            format: "gguf",
+            family: String::new(),
+            families: Vec::new(),
+            parameter_size: String::new(),
+            quantization_level: "unknown".to_owned(),
+        }
+    }
+}
+
+/// What is kept of a header for lists.
+#[derive(Debug)]
+pub struct Details {
+    /// As in Ollama's lists.
+    pub summary: Summary,
+    /// Names this version of the file. Ollama's digest is that of a manifest; this one is taken
+    /// over the file's length and its header's tensors, because reading all of a model to list
+    /// it would take minutes on a small board.
+    pub digest: String,
+}
+
+impl Details {
+    pub(super) fn new(model: &Model, header: &gguf::File) -> Self {
+        let family = header.metadata.text("general.architecture").ok().flatten();
+        let family = family.unwrap_or_default().to_owned();
+        let parameters: u64 = header.tensors.values().map(gguf::Tensor::elements).sum();
+        let summary = Summary {
+            parent_model: String::new(),
+            format: "gguf",
+            families: vec![family.clone()],
+            family,
+            parameter_size: parameter_size(parameters),
+            quantization_level: quantization(header).to_owned(),
+        };
+        Self { summary, digest: digest(model, header) }
+    }
+}
+
+fn digest(model: &Model, header: &gguf::File) -> String {
+    let mut hash = Sha256::new();
+    hash.update(model.bytes.to_le_bytes());
+    for (key, value) in header.metadata.iter() {
+        // Arrays are vocabularies; the tensors' places below differ where they do.
+        if !matches!(value, gguf::Value::Array(_)) {
+            hash.update(format!("{key}={value:?}\n"));
+        }
+    }
+    for (name, tensor) in &header.tensors {
+        hash.update(format!("{name} {tensor:?}\n"));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A count as Ollama writes it: `8.0B`, `134.5M`.
+fn parameter_size(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count}"),
+        1_000..1_000_000 => format!("{:.2}K", count as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2}M", count as f64 / 1e6),
+        _ => format!("{:.1}B", count as f64 / 1e9),
+    }
+}
+
+/// The name of the file's mix of types if it says one, else of the type that most bytes have.
+fn quantization(header: &gguf::File) -> &'static str {
+    match header.metadata.number("general.file_type").ok().flatten() {
+        Some(0) => "F32",
+        Some(1) => "F16",
+        Some(2) => "Q4_0",
+        Some(7) => "Q8_0",
+        Some(14) => "Q4_K_S",
+        Some(15) => "Q4_K_M",
+        Some(18) => "Q6_K",
+        _ => {
+            let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
+            for tensor in header.tensors.values() {
+                *bytes.entry(tensor.kind.name()).or_default() += tensor.bytes;
+            }
+            bytes.into_iter().max_by_key(|&(_, b)| b).map_or(Kind::F32.name(), |(name, _)| name)
+        }
+    }
+}

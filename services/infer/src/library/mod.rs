@@ -1,0 +1,217 @@
+//! The models directory: every `NAME.gguf` is the model `NAME:latest`.
+
+mod details;
+
+pub use details::{Details, Summary};
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use thiserror::Error;
+
+use crate::gguf;
+
+/// Longest model name in bytes, so that it is a file's name with `.gguf`.
+const MAX_NAME: usize = 200;
+
+/// Most models listed; a directory with more is a mistake.
+const MAX_MODELS: usize = 1000;
+
+/// Why there is no such model, or none that can be used.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// No file has that name.
+    #[error("model '{name}' not found")]
+    NotFound {
+        /// As the client wrote it.
+        name: String,
+    },
+    /// The name cannot be that of a file.
+    #[error("model name {name:?} is not valid, allowed: 1 to 200 letters, digits and '-_.:+@'")]
+    Name {
+        /// As the client wrote it.
+        name: String,
+    },
+    /// The directory or the file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file's name.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is damaged or foreign.
+    #[error("model file {file}: {source}")]
+    File {
+        /// The file's name.
+        file: String,
+        /// What is wrong.
+        source: gguf::Error,
+    },
+}
+
+/// A model file as it is now. Two that are equal hold the same model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// With its tag: `NAME:latest`.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// When it was last changed.
+    pub modified: SystemTime,
+}
+
+impl Model {
+    /// The file's name, for messages.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Opens the file and reads its header.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not a sound GGUF file.
+    pub fn open(&self) -> Result<(fs::File, gguf::File), Error> {
+        let read = |source| Error::Read { path: self.file_name(), source };
+        let file = fs::File::open(&self.path).map_err(read)?;
+        let length = file.metadata().map_err(read)?.len();
+        let header = gguf::File::read(BufReader::with_capacity(1 << 18, &file), length)
+            .map_err(|source| Error::File { file: self.file_name(), source })?;
+        Ok((file, header))
+    }
+}
+
+/// The models directory, and what is known of its files.
+pub struct Library {
+    directory: PathBuf,
+    /// Headers are large (all of the vocabulary): what is shown of them is kept.
+    known: Mutex<HashMap<PathBuf, (Model, Arc<Details>)>>,
+}
+
+impl Library {
+    /// The library of a directory, which may come to exist later.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), known: Mutex::default() }
+    }
+
+    /// All models, the last changed first. A directory that does not exist holds none.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn models(&self) -> Result<Vec<Model>, Error> {
+        let read =
+            |source| Error::Read { path: self.directory.display().to_string(), source };
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(read(error)),
+        };
+        let mut models = Vec::new();
+        for entry in entries.take(MAX_MODELS) {
+            let path = entry.map_err(read)?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            let Some(stem) = stem.filter(|stem| valid(stem)) else { continue };
+            if path.extension().is_some_and(|extension| extension == "gguf") {
+                models.extend(describe(tagged(stem), path));
+            }
+        }
+        models.sort_by(|a, b| b.modified.cmp(&a.modified).then(a.name.cmp(&b.name)));
+        Ok(models)
+    }
+
+    /// The model of that name, with or without `:latest`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find(&self, name: &str) -> Result<Model, Error> {
+        if !valid(name) {
+            return Err(Error::Name { name: name.chars().take(MAX_NAME).collect() });
+        }
+        let stem = name.strip_suffix(":latest").unwrap_or(name);
+        describe(tagged(stem), self.directory.join(format!("{stem}.gguf")))
+            .ok_or_else(|| Error::NotFound { name: name.to_owned() })
+    }
+
+    /// What a model's header says of it, for lists.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not sound.
+    pub fn details(&self, model: &Model) -> Result<Arc<Details>, Error> {
+        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, details)) = lock().get(&model.path)
+            && known == model
+        {
+            return Ok(details.clone());
+        }
+        let (_, header) = model.open()?;
+        let details = Arc::new(Details::new(model, &header));
+        let mut known = lock();
+        // Files come and go: what is kept is bounded by what a directory may hold.
+        if known.len() >= MAX_MODELS {
+            known.clear();
+        }
+        known.insert(model.path.clone(), (model.clone(), details.clone()));
+        Ok(details)
+    }
+}
+
+fn tagged(stem: &str) -> String {
+    if stem.contains(':') { stem.to_owned() } else { format!("{stem}:latest") }
+}
+
+fn valid(name: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+@".contains(&byte);
+    !name.is_empty()
+        && name.len() <= MAX_NAME
+        && !name.starts_with('.')
+        && name.bytes().all(letter)
+}
+
+fn describe(name: String, path: PathBuf) -> Option<Model> {
+    let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+    let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    Some(Model { name, path, bytes: metadata.len(), modified })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_files_in_the_directory_and_nowhere_else() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("models");
+        fs::create_dir(&directory).unwrap();
+        fs::write(root.path().join("secret.gguf"), "x").unwrap();
+        fs::write(directory.join("a.gguf"), "x").unwrap();
+        fs::write(directory.join("b:1b.gguf"), "x").unwrap();
+        fs::write(directory.join("notes.txt"), "x").unwrap();
+        fs::create_dir(directory.join("c.gguf")).unwrap();
+        let library = Library::new(&directory);
+        let mut names: Vec<_> = library.models().unwrap().into_iter().map(|m| m.name).collect();
+        names.sort();
+        assert_eq!(names, ["a:latest", "b:1b"]);
+        assert!(library.find("a").is_ok() && library.find("a:latest").is_ok());
+        assert!(library.find("b:1b").is_ok());
+        assert!(matches!(library.find("b"), Err(Error::NotFound { .. })));
+        assert!(matches!(library.find("c"), Err(Error::NotFound { .. })));
+        for name in ["../secret", "", ".hidden", "a/b", "x\0y", &"a".repeat(300)] {
+            assert!(matches!(library.find(name), Err(Error::Name { .. })), "{name:?}");
+        }
+        let error = library.details(&library.find("a").unwrap()).unwrap_err().to_string();
+        assert!(error.contains("a.gguf") && error.contains("truncated"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_empty_library() {
+        assert!(Library::new(Path::new("/nonexistent")).models().unwrap().is_empty());
+    }
+}
