@@ -73,7 +73,7 @@ impl<'a> Boot<'a> {
     pub fn start(self) -> Result<Guest> {
         let mut guest = self.start_unready()?;
         guest.code = guest.pairing_code()?;
-        guest.wait_line("kos: ready", |line| line == "kos: ready", BOOT_LIMIT)?;
+        guest.wait_ready()?;
         Ok(guest)
     }
 
@@ -268,8 +268,13 @@ impl Guest {
     pub fn wait_reboot(&mut self) -> Result<()> {
         self.wait_line("kos: reboot", |line| line == "kos: reboot", STEP_LIMIT)?;
         self.code = self.pairing_code()?;
-        self.wait_line("kos: ready", |line| line == "kos: ready", BOOT_LIMIT)?;
-        Ok(())
+        self.wait_ready()
+    }
+
+    /// Waits for the line that says that every service has started or settled otherwise.
+    fn wait_ready(&self) -> Result<()> {
+        let ready = |line: &str| line == "kos: ready" || line.starts_with("kos: ready ");
+        self.wait_line("kos: ready", ready, BOOT_LIMIT).map(drop)
     }
 
     /// Waits until the guest has powered off, and returns PID 1's last line.
