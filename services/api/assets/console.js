@@ -1,0 +1,82 @@
+// What htmx does not do on the console: asking before an act, saying that the box is away, and
+// coming back after a reboot. Without this file every form still works.
+'use strict';
+
+(() => {
+  const dialog = document.getElementById('confirm-dialog');
+  const connection = document.getElementById('connection');
+  let agreed = null;
+  let leaving = '';
+
+  // Asks before a form with data-confirm is sent, by htmx or by the browser.
+  document.addEventListener('submit', (event) => {
+    const form = event.target;
+    if (!form.dataset.confirm || agreed === form) {
+      agreed = null;
+      return;
+    }
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    document.getElementById('confirm-text').textContent = form.dataset.confirm;
+    document.getElementById('confirm-yes').textContent = form.dataset.confirmLabel || 'OK';
+    dialog.returnValue = 'no';
+    dialog.addEventListener('close', () => {
+      if (dialog.returnValue === 'yes') {
+        agreed = form;
+        form.requestSubmit();
+      }
+    }, { once: true });
+    dialog.showModal();
+  }, true);
+
+  // A menu closes when something else is clicked, or with Escape.
+  document.addEventListener('click', (event) => {
+    for (const menu of document.querySelectorAll('.menu[open]')) {
+      if (!menu.contains(event.target) || event.target.closest('button')) menu.open = false;
+    }
+  });
+  document.addEventListener('keydown', (event) => {
+    const menu = event.key === 'Escape' && document.querySelector('.menu[open]');
+    if (menu) {
+      menu.open = false;
+      menu.querySelector('summary').focus();
+    }
+  });
+
+  function say(text) {
+    connection.textContent = text;
+    connection.hidden = text === '';
+  }
+
+  document.addEventListener('htmx:sse:after:connection', () => say(''));
+  document.addEventListener('htmx:sse:error', (event) => {
+    // The session has ended: the pairing page says what to do.
+    if (event.detail.status === 401) location.reload();
+    else if (!leaving) say('The box does not answer. Trying again…');
+  });
+  document.addEventListener('htmx:sse:close', () => {
+    if (!leaving) say('The box does not answer. Reload the page to try again.');
+  });
+
+  // After a reboot the page is loaded anew, once the box has been away and is back.
+  async function waitForReturn() {
+    let away = false;
+    for (;;) {
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      try {
+        const answer = await fetch('/healthz', { cache: 'no-store', signal: AbortSignal.timeout(3000) });
+        if (answer.ok && away) return location.reload();
+      } catch {
+        if (!away && leaving === 'poweroff') say('The box is off.');
+        away = true;
+      }
+    }
+  }
+
+  new MutationObserver(() => {
+    const notice = document.querySelector('#notice [data-leaving]');
+    if (!notice || leaving) return;
+    leaving = notice.dataset.leaving;
+    waitForReturn();
+  }).observe(document.getElementById('notice'), { childList: true, subtree: true });
+})();

@@ -1,10 +1,12 @@
 //! Errors as clients of the HTTP API see them: a fitting status and `{"error": "…"}`.
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::control::ControlError;
+use crate::routes::MAX_BODY;
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,15 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             ApiError::Store(_) | ApiError::Render(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(error: JsonRejection) -> Self {
+        match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge(MAX_BODY),
+            _ => ApiError::BadRequest(error.body_text()),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::console::{actions, log_page, page, pairing, stream};
 use crate::{assets, guard, proxy};
 
 /// Largest body of our own routes: names, codes and settings.
-const MAX_BODY: usize = 64 * 1024;
+pub const MAX_BODY: usize = 64 * 1024;
 
 /// Everything: console, `/api/v1` and Ollama's routes.
 pub fn console(app: Arc<App>) -> Router {

@@ -81,7 +81,7 @@ pub async fn kill(
     Path(name): Path<String>,
     body: Result<Json<Kill>, JsonRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let Json(body) = body.map_err(|error| ApiError::BadRequest(error.body_text()))?;
+    let Json(body) = body?;
     let signal = signal_number(&body.signal).ok_or_else(|| {
         let names: Vec<&str> = SIGNALS.iter().map(|(name, _)| *name).collect();
         ApiError::BadRequest(format!(

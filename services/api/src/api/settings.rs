@@ -23,7 +23,7 @@ pub async fn replace(
     State(app): State<Arc<App>>,
     body: Result<Json<Settings>, JsonRejection>,
 ) -> Result<Json<Settings>, ApiError> {
-    let Json(settings) = body.map_err(|error| ApiError::BadRequest(error.body_text()))?;
+    let Json(settings) = body?;
     if settings
         .default_model
         .as_ref()

@@ -65,7 +65,7 @@ impl Store {
     pub async fn open(directory: &Path) -> Result<Self, sqlx::Error> {
         let file = directory.join(FILE);
         let first = match open_file(&file).await {
-            Ok(pool) => return Ok(Self::with(pool, Condition::Good)),
+            Ok(pool) => return Ok(Self::as_is(pool, Condition::Good)),
             Err(error) => error,
         };
         if is_damage(&first) {
@@ -78,7 +78,7 @@ impl Store {
                              A new one was made: pair your browsers again.",
                             aside.display()
                         );
-                        return Ok(Self::with(pool, Condition::Replaced(text)));
+                        return Ok(Self::as_is(pool, Condition::Replaced(text)));
                     }
                     Err(error) => tracing::error!("cannot make a new database: {error}"),
                 },
@@ -90,10 +90,10 @@ impl Store {
             Ok(()) => {}
             Err(error) => tracing::warn!("nothing could be read from the old database: {error}"),
         }
-        Ok(Self::with(pool, memory_condition(&first)))
+        Ok(Self::as_is(pool, memory_condition(&first)))
     }
 
-    fn with(pool: SqlitePool, condition: Condition) -> Self {
+    fn as_is(pool: SqlitePool, condition: Condition) -> Self {
         if let Some(warning) = condition.warning() {
             tracing::warn!("{warning}");
         }
@@ -107,14 +107,12 @@ impl Store {
         self.inner.read().await.condition.clone()
     }
 
-    /// For reading.
-    pub(super) async fn pool(&self) -> SqlitePool {
+    async fn pool(&self) -> SqlitePool {
         self.inner.read().await.pool.clone()
     }
 
-    /// For writing: does `act`, and when the disk is at fault, moves the store into memory and
-    /// does it there.
-    pub(super) async fn write<T, F>(&self, act: impl Fn(SqlitePool) -> F) -> Result<T, sqlx::Error>
+    /// Does `act`, and when the disk is at fault, moves the store into memory and does it there.
+    pub(super) async fn with_pool<T, F>(&self, act: impl Fn(SqlitePool) -> F) -> Result<T, sqlx::Error>
     where
         F: Future<Output = Result<T, sqlx::Error>> + Send,
     {

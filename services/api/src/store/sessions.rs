@@ -94,7 +94,7 @@ impl Store {
             .collect();
         let now = clock::now();
         let (digest, agent) = (&digest, &agent);
-        self.write(move |pool| async move {
+        self.with_pool(move |pool| async move {
             let mut transaction = pool.begin().await?;
             sqlx::query(
                 "DELETE FROM sessions WHERE id IN
@@ -126,12 +126,17 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn session(&self, token: &Token) -> Result<Option<i64>, sqlx::Error> {
-        let row: Option<(i64, i64, i64, i64)> = sqlx::query_as(
-            "SELECT id, created, expires, last_used FROM sessions WHERE token_hash = ?",
-        )
-        .bind(token.digest())
-        .fetch_optional(&self.pool().await)
-        .await?;
+        let digest = &token.digest();
+        let row: Option<(i64, i64, i64, i64)> = self
+            .with_pool(move |pool| async move {
+                sqlx::query_as(
+                    "SELECT id, created, expires, last_used FROM sessions WHERE token_hash = ?",
+                )
+                .bind(digest)
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?;
         let Some((id, created, expires, last_used)) = row else {
             return Ok(None);
         };
@@ -146,7 +151,7 @@ impl Store {
             return Ok(None);
         }
         if (now - last_used).abs() >= USED_STEP {
-            self.write(move |pool| async move {
+            self.with_pool(move |pool| async move {
                 sqlx::query(
                     "UPDATE sessions SET last_used = ?, expires = ?,
                      created = CASE WHEN created < ? THEN ? ELSE created END WHERE id = ?",
@@ -169,14 +174,18 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn sessions(&self) -> Result<Vec<Session>, sqlx::Error> {
-        let rows: Vec<(i64, i64, i64, i64, String, String)> = sqlx::query_as(
-            "SELECT id, created, expires, last_used, peer, agent FROM sessions
-             WHERE expires > ? OR created < ? ORDER BY last_used DESC, id DESC",
-        )
-        .bind(clock::now())
-        .bind(clock::FLOOR)
-        .fetch_all(&self.pool().await)
-        .await?;
+        let rows: Vec<(i64, i64, i64, i64, String, String)> = self
+            .with_pool(move |pool| async move {
+                sqlx::query_as(
+                    "SELECT id, created, expires, last_used, peer, agent FROM sessions
+                     WHERE expires > ? OR created < ? ORDER BY last_used DESC, id DESC",
+                )
+                .bind(clock::now())
+                .bind(clock::FLOOR)
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
         Ok(rows
             .into_iter()
             .map(|(id, created, expires, last_used, peer, agent)| Session {
@@ -195,7 +204,7 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn end_session(&self, id: i64) -> Result<bool, sqlx::Error> {
-        self.write(move |pool| async move {
+        self.with_pool(move |pool| async move {
             let done = sqlx::query("DELETE FROM sessions WHERE id = ?")
                 .bind(id)
                 .execute(&pool)

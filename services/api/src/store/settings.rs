@@ -19,10 +19,13 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn settings(&self) -> Result<Settings, sqlx::Error> {
-        let default_model =
-            sqlx::query_scalar("SELECT value FROM settings WHERE name = 'default_model'")
-                .fetch_optional(&self.pool().await)
-                .await?;
+        let default_model = self
+            .with_pool(move |pool| async move {
+                sqlx::query_scalar("SELECT value FROM settings WHERE name = 'default_model'")
+                    .fetch_optional(&pool)
+                    .await
+            })
+            .await?;
         Ok(Settings { default_model })
     }
 
@@ -31,7 +34,7 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn put_settings(&self, settings: &Settings) -> Result<(), sqlx::Error> {
-        self.write(move |pool| async move {
+        self.with_pool(move |pool| async move {
             match &settings.default_model {
                 Some(model) => {
                     sqlx::query("INSERT OR REPLACE INTO settings VALUES ('default_model', ?)")

@@ -1,0 +1,310 @@
+//! A PID 1 that supervises nothing: `org.kos.Init1`, peer to peer on a Unix socket.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kos_sdk::control::{LogEntry, LogPage, PhaseRecord, ServiceStatus, SystemStatus};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+/// Lines that a fake log keeps; small, so that tests can overrun it.
+pub const RING: usize = 200;
+
+/// The fake, to be set up and changed by a test while it serves.
+#[derive(Clone)]
+pub struct FakeInit {
+    world: Arc<Mutex<World>>,
+    generation: watch::Sender<u64>,
+    lines: watch::Sender<u64>,
+}
+
+struct World {
+    started: Instant,
+    hostname: String,
+    services: Vec<ServiceStatus>,
+    logs: HashMap<String, Ring>,
+    calls: Vec<String>,
+}
+
+#[derive(Default)]
+struct Ring {
+    entries: VecDeque<LogEntry>,
+    next: u64,
+}
+
+#[derive(Debug, zbus::DBusError)]
+#[zbus(prefix = "org.kos.Init1.Error")]
+enum InitError {
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    NoSuchService(String),
+    NotAllowed(String),
+    Busy(String),
+}
+
+impl FakeInit {
+    /// Serves at `socket` from now on, as a task of the current runtime.
+    pub fn start(socket: &Path) -> Self {
+        let fake = FakeInit {
+            world: Arc::new(Mutex::new(World {
+                started: Instant::now(),
+                hostname: "attic".to_owned(),
+                services: ["api", "infer", "net"].map(service).to_vec(),
+                logs: ["init", "kernel", "api", "infer", "net"]
+                    .map(|name| (name.to_owned(), Ring::default()))
+                    .into(),
+                calls: Vec::new(),
+            })),
+            generation: watch::Sender::new(1),
+            lines: watch::Sender::new(0),
+        };
+        let listener = UnixListener::bind(socket).unwrap();
+        let served = fake.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let served = served.clone();
+                tokio::spawn(async move { served.serve(stream).await });
+            }
+        });
+        fake
+    }
+
+    async fn serve(self, stream: UnixStream) {
+        let connection = zbus::connection::Builder::unix_stream(stream.into_std().unwrap())
+            .server(zbus::Guid::generate())
+            .p2p()
+            .serve_at("/org/kos/Init1", self)
+            .build()
+            .await;
+        if let Ok(connection) = connection {
+            // Lives until the client closes it.
+            let mut messages = zbus::MessageStream::from(connection);
+            while let Some(Ok(_)) = futures_util::StreamExt::next(&mut messages).await {}
+        }
+    }
+
+    /// Changes a service and tells those who wait.
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut ServiceStatus)) {
+        let mut world = self.world.lock().unwrap();
+        let service = world.services.iter_mut().find(|s| s.name == name).unwrap();
+        change(service);
+        drop(world);
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Puts a service into a state.
+    pub fn set_state(&self, name: &str, state: &str, reason: &str) {
+        self.change(name, |service| {
+            service.state = state.to_owned();
+            service.reason = reason.to_owned();
+        });
+    }
+
+    /// Writes a line into a log.
+    pub fn log(&self, name: &str, level: u8, message: &str) {
+        let mut world = self.world.lock().unwrap();
+        let ring = world.logs.get_mut(name).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        ring.entries.push_back(LogEntry {
+            cursor: ring.next,
+            time_unix_ms: u64::try_from(now.as_millis()).unwrap(),
+            level,
+            message: message.to_owned(),
+        });
+        ring.next += 1;
+        if ring.entries.len() > RING {
+            ring.entries.pop_front();
+        }
+        drop(world);
+        self.lines.send_modify(|lines| *lines += 1);
+    }
+
+    /// What was asked of it so far, such as `start infer`.
+    pub fn calls(&self) -> Vec<String> {
+        self.world.lock().unwrap().calls.clone()
+    }
+
+    fn act(&self, call: &str, name: &str) -> Result<(), InitError> {
+        let mut world = self.world.lock().unwrap();
+        let Some(service) = world.services.iter().find(|s| s.name == name) else {
+            let known: Vec<_> = world.services.iter().map(|s| s.name.as_str()).collect();
+            let known = known.join(", ");
+            let message = format!("no service '{name}'; there are {known}");
+            return Err(InitError::NoSuchService(message));
+        };
+        if name == "net" {
+            let message = "the manifest of api does not let it touch net".to_owned();
+            return Err(InitError::NotAllowed(message));
+        }
+        if service.state == "stopping" {
+            return Err(InitError::Busy(format!("{name} is stopping")));
+        }
+        world.calls.push(call.to_owned());
+        Ok(())
+    }
+}
+
+#[zbus::interface(name = "org.kos.Init1")]
+impl FakeInit {
+    fn services(&self) -> Vec<ServiceStatus> {
+        self.world.lock().unwrap().services.clone()
+    }
+
+    fn service(&self, name: &str) -> Result<ServiceStatus, InitError> {
+        let world = self.world.lock().unwrap();
+        let found = world.services.iter().find(|service| service.name == name);
+        found
+            .cloned()
+            .ok_or_else(|| InitError::NoSuchService(format!("no service '{name}'")))
+    }
+
+    #[zbus(name = "Start")]
+    fn start_service(&self, name: &str) -> Result<(), InitError> {
+        self.act(&format!("start {name}"), name)?;
+        self.set_state(name, "ready", "");
+        Ok(())
+    }
+
+    fn stop(&self, name: &str) -> Result<(), InitError> {
+        self.act(&format!("stop {name}"), name)?;
+        self.change(name, |service| {
+            service.state = "stopped".to_owned();
+            service.reason = "stopped by an operator".to_owned();
+            service.pid = 0;
+            service.memory = 0;
+            service.status_text = String::new();
+        });
+        Ok(())
+    }
+
+    fn restart(&self, name: &str) -> Result<(), InitError> {
+        self.act(&format!("restart {name}"), name)?;
+        self.set_state(name, "ready", "");
+        Ok(())
+    }
+
+    fn kill(&self, name: &str, signal: i32) -> Result<(), InitError> {
+        self.act(&format!("kill {name} {signal}"), name)?;
+        self.set_state(name, "backoff", &format!("killed by signal {signal}"));
+        Ok(())
+    }
+
+    fn system(&self) -> SystemStatus {
+        let world = self.world.lock().unwrap();
+        let uptime = u64::try_from(world.started.elapsed().as_millis()).unwrap() + 4_000;
+        let phase = |name: &str, started_ms: u64, took_usec: u64| PhaseRecord {
+            name: name.to_owned(),
+            started_ms,
+            took_usec,
+            error: String::new(),
+        };
+        SystemStatus {
+            hostname: world.hostname.clone(),
+            version: "0.1.0".to_owned(),
+            uptime_ms: uptime,
+            data_kind: "disk".to_owned(),
+            data_detail: "/dev/vda (ext4, serial kos-data)".to_owned(),
+            processes: 9,
+            zombies: 0,
+            orphans_reaped: 3,
+            init_memory: 3_400_000,
+            ready_ms: 2_480,
+            phases: vec![
+                phase("mounts", 1_310, 9_200),
+                phase("cgroups", 1_320, 4_100),
+                phase("data", 1_325, 212_000),
+                phase("manifests", 1_538, 31_000),
+                phase("control", 1_570, 12_500),
+            ],
+        }
+    }
+
+    async fn read_log(
+        &self,
+        name: &str,
+        cursor: u64,
+        max: u32,
+        wait_ms: u32,
+    ) -> Result<LogPage, InitError> {
+        let mut lines = self.lines.subscribe();
+        let until = tokio::time::Instant::now() + Duration::from_millis(wait_ms.into());
+        loop {
+            let page = {
+                let world = self.world.lock().unwrap();
+                let ring = world
+                    .logs
+                    .get(name)
+                    .ok_or_else(|| InitError::NoSuchService(format!("no log of '{name}'")))?;
+                ring.page(cursor, max)
+            };
+            let is_over = tokio::time::Instant::now() >= until;
+            if !page.entries.is_empty() || is_over {
+                return Ok(page);
+            }
+            let _ = tokio::time::timeout_at(until, lines.changed()).await;
+        }
+    }
+
+    async fn wait_change(&self, generation: u64, wait_ms: u32) -> u64 {
+        let mut generations = self.generation.subscribe();
+        let wait = Duration::from_millis(wait_ms.into());
+        let changed = generations.wait_for(|now| *now != generation);
+        let _ = tokio::time::timeout(wait, changed).await;
+        *self.generation.borrow()
+    }
+
+    fn reboot(&self) {
+        self.world.lock().unwrap().calls.push("reboot".to_owned());
+    }
+
+    fn power_off(&self) {
+        let call = "power off".to_owned();
+        self.world.lock().unwrap().calls.push(call);
+    }
+}
+
+impl Ring {
+    fn page(&self, cursor: u64, max: u32) -> LogPage {
+        let oldest = self.entries.front().map_or(self.next, |entry| entry.cursor);
+        let from = cursor.max(oldest);
+        let entries: Vec<LogEntry> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.cursor >= from)
+            .take(max as usize)
+            .cloned()
+            .collect();
+        LogPage {
+            next: entries.last().map_or(self.next, |entry| entry.cursor + 1),
+            entries,
+            dropped: oldest.saturating_sub(cursor),
+        }
+    }
+}
+
+fn service(name: &str) -> ServiceStatus {
+    let description = match name {
+        "api" => "HTTP API and console",
+        "infer" => "runs language models",
+        _ => "addresses, DNS and time",
+    };
+    ServiceStatus {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        state: "ready".to_owned(),
+        reason: String::new(),
+        status_text: String::new(),
+        since_ms: 2_000,
+        uptime_ms: 65_000,
+        pid: 30,
+        restarts: 0,
+        last_failure: String::new(),
+        memory: 9_400_000,
+        memory_max: 64 << 20,
+        cpu_usec: 400_000,
+        tasks: 3,
+        essential: false,
+    }
+}
