@@ -1,6 +1,8 @@
 //! The program that the launcher's tests run inside a sandbox: it does what its arguments say and
 //! tells on stdout what came of it. The sandbox is what is tested, so nothing here is clever.
 
+#![allow(clippy::unwrap_used)] // A test's helper, which the lint does not see as a test.
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;

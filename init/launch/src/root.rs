@@ -12,7 +12,7 @@ use kos_manifest::launch::{Access, LaunchSpec, View};
 use kos_sys::tree::{
     Attributes, Kind, Tree, is_directory, make_beneath, open_directory, open_source,
 };
-use kos_sys::{mount, sysctl, tree};
+use kos_sys::{mount, process, sysctl, tree};
 
 /// Where the new root is put together: the image has the first; the second is everywhere, and what
 /// it hides is opened already. Nobody but this process ever sees it there.
@@ -23,6 +23,9 @@ const ROOT_OPTIONS: [(&str, &str); 3] = [("size", "64k"), ("mode", "0755"), ("nr
 
 /// `/dev` holds only empty places for nodes.
 const DEV_OPTIONS: [(&str, &str); 3] = [("size", "16k"), ("mode", "0755"), ("nr_inodes", "64")];
+
+/// An empty directory.
+const COVER_OPTIONS: [(&str, &str); 3] = [("size", "4k"), ("mode", "0555"), ("nr_inodes", "2")];
 
 /// A file of `/tmp` costs the kernel about a page beside its content, so there may be as many
 /// files as pages, and at least a few.
@@ -63,6 +66,8 @@ struct Sources {
 /// Builds the new root and makes it `/`; the old one is gone afterwards.
 pub fn build(spec: &LaunchSpec) -> Result<Contents> {
     let sources = open_sources(spec)?;
+    // The places are made with the rights that they are to have, whatever PID 1's mask was.
+    process::set_umask(0o022);
     mount::make_private(Path::new("/"))?;
     let place = sources.place.as_path();
     Tree::filesystem("tmpfs", &ROOT_OPTIONS, nothing_special())?
@@ -166,9 +171,9 @@ fn mount_proc(root: &OwnedFd, sources: &Sources, contents: &mut Contents) -> Res
     attach(root.as_fd(), &proc, "/proc")?;
     forbid_executable_memory_files()?;
     proc.restrict(Attributes::MOUNT_ATTR_RDONLY)?;
-    let mut empty: Option<OwnedFd> = None;
-    let listing = std::fs::read_dir(sources.place.join("proc")).context("cannot list /proc")?;
-    for entry in listing {
+    let at = make_beneath(root.as_fd(), Path::new("/proc"), Kind::Directory)?;
+    let mut covers = Covers::default();
+    for entry in std::fs::read_dir(sources.place.join("proc")).context("cannot list /proc")? {
         let entry = entry.context("cannot list /proc")?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let target = Path::new("/proc").join(&name);
@@ -182,22 +187,50 @@ fn mount_proc(root: &OwnedFd, sources: &Sources, contents: &mut Contents) -> Res
         if is_process || kind.is_symlink() || wanted || PROC_VISIBLE.contains(&name.as_str()) {
             continue;
         }
-        let read_only = nothing_special() | Attributes::MOUNT_ATTR_RDONLY;
-        if !kind.is_dir() {
-            // A device node behind `nodev` cannot be opened at all, which is well, too.
-            let attributes = read_only - Attributes::MOUNT_ATTR_NODEV;
-            bind(root, &sources.null, &target, attributes)?;
-        } else if let Some(empty) = &empty {
-            bind(root, empty, &target, read_only)?;
+        let kind = if kind.is_dir() {
+            Kind::Directory
         } else {
-            let options = [("size", "4k"), ("mode", "0555"), ("nr_inodes", "2")];
-            let tree = Tree::filesystem("tmpfs", &options, read_only)?;
-            attach(root.as_fd(), &tree, &target.to_string_lossy())?;
-            empty = Some(make_beneath(root.as_fd(), &target, Kind::Directory)?);
-        }
+            Kind::File
+        };
+        covers.cover(at.as_fd(), Path::new(&name), kind, &sources.null)?;
     }
     contents.views.push((PathBuf::from("/proc"), Access::Read));
     Ok(())
+}
+
+/// What hides names of `/proc`. The first cover of each kind is restricted; the others are second
+/// mounts of it and inherit that, which saves most of the system calls of a launch.
+#[derive(Default)]
+struct Covers {
+    directory: Option<OwnedFd>,
+    file: Option<OwnedFd>,
+}
+
+impl Covers {
+    fn cover(&mut self, at: BorrowedFd<'_>, name: &Path, kind: Kind, null: &OwnedFd) -> Result<()> {
+        let place = make_beneath(at, name, kind)?;
+        let first = match kind {
+            Kind::Directory => &mut self.directory,
+            Kind::File => &mut self.file,
+        };
+        if let Some(first) = first {
+            Tree::bind(first.as_fd(), name)?.attach(place.as_fd())?;
+            return Ok(());
+        }
+        // Without `nodev`: a null device that cannot be opened confuses more than an empty file.
+        let read_only = Attributes::MOUNT_ATTR_RDONLY
+            | Attributes::MOUNT_ATTR_NOSUID
+            | Attributes::MOUNT_ATTR_NOEXEC;
+        let tree = match kind {
+            Kind::Directory => Tree::filesystem("tmpfs", &COVER_OPTIONS, read_only)?,
+            Kind::File => Tree::bind(null.as_fd(), name)?,
+        };
+        tree.restrict(read_only)?;
+        tree.attach(place.as_fd())?;
+        // Opened again: now it is the cover.
+        *first = Some(make_beneath(at, name, kind)?);
+        Ok(())
+    }
 }
 
 /// Memory files are not executable unless asked for, which the system-call filter forbids. The

@@ -132,4 +132,39 @@ mod tests {
         assert!(!is_mounted(root.path(), Path::new("/dat")).unwrap());
         assert!(!is_mounted(root.path(), Path::new("/dev/vda")).unwrap());
     }
+
+    /// The way of PID 1 from the rootfs and of a launcher into its sandbox, in a mount namespace
+    /// and with a root of this thread's own.
+    #[test]
+    fn the_root_is_moved_and_then_left() {
+        use rustix::thread::UnshareFlags;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_owned();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: a mount namespace and file-system attributes of this thread's own; no
+            // descriptor table is unshared, which is what the call can break.
+            let own =
+                unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) };
+            if let Err(error) = own {
+                eprintln!("skipped: no mount namespace of its own: {error}");
+                return;
+            }
+            make_private(Path::new("/")).unwrap();
+            let through = path.join("through");
+            std::fs::create_dir(&through).unwrap();
+            move_root(&through).unwrap();
+            // The same files, and still the directory that it went through, empty again.
+            assert!(Path::new("/proc/self").exists());
+            assert_eq!(std::fs::read_dir(&through).unwrap().count(), 0);
+            mount("none", &through, "tmpfs", MountFlags::NODEV, "size=64k").unwrap();
+            std::fs::write(through.join("file"), "x").unwrap();
+            pivot_into(&through).unwrap();
+            let names: Vec<_> = std::fs::read_dir("/")
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            assert_eq!(names, ["file"]);
+        });
+        assert!(thread.join().is_ok());
+    }
 }

@@ -80,6 +80,11 @@ pub fn new_session() -> Result<(), SysError> {
         .told("start", "a new session")
 }
 
+/// Sets which permission bits new files do not get; inherited by programs executed later.
+pub fn set_umask(mask: u32) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+}
+
 /// Sends a signal to a child that has not been collected yet, so that the number is still its own.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! A mount attached this way is never visible with more rights than it keeps, and no path that
 //! somebody else could change meanwhile is resolved twice.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
@@ -164,7 +165,15 @@ pub enum Kind {
 /// Something on the way is a link or not a directory, or it cannot be made.
 pub fn make_beneath(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<OwnedFd, SysError> {
     let directory_flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut at = openat(root, ".", directory_flags, Mode::empty()).told("open", path.display())?;
+    let open_directory =
+        |at: BorrowedFd<'_>, name: &OsStr| match openat(at, name, directory_flags, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                mkdirat(at, name, Mode::from_raw_mode(0o755))?;
+                openat(at, name, directory_flags, Mode::empty())
+            }
+            other => other,
+        };
+    let mut opened: Option<OwnedFd> = None;
     let mut components = path.components().peekable();
     while let Some(component) = components.next() {
         let name = match component {
@@ -174,32 +183,27 @@ pub fn make_beneath(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<Own
                 return Err(SysError::refused("make", path.display(), "the path climbs"));
             }
         };
+        let at = opened.as_ref().map_or(root, AsFd::as_fd);
         let last = components.peek().is_none();
-        at = if last && kind == Kind::File {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match openat(&at, name, flags, Mode::empty()) {
-                Err(Errno::NOENT) => {
-                    let flags = OFlags::CREATE
-                        | OFlags::EXCL
-                        | OFlags::RDONLY
-                        | OFlags::NOFOLLOW
-                        | OFlags::CLOEXEC;
-                    openat(&at, name, flags, Mode::from_raw_mode(0o444))
-                }
-                other => other,
-            }
+        let next = if last && kind == Kind::File {
+            open_file(at, name)
         } else {
-            match openat(&at, name, directory_flags, Mode::empty()) {
-                Err(Errno::NOENT) => {
-                    mkdirat(&at, name, Mode::from_raw_mode(0o755)).told("make", path.display())?;
-                    openat(&at, name, directory_flags, Mode::empty())
-                }
-                other => other,
-            }
-        }
-        .told("make", path.display())?;
+            open_directory(at, name)
+        };
+        opened = Some(next.told("make", path.display())?);
     }
-    Ok(at)
+    opened.ok_or_else(|| SysError::refused("make", path.display(), "the path names nothing"))
+}
+
+fn open_file(at: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(at, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(at, name, flags, Mode::from_raw_mode(0o444))
+        }
+        other => other,
+    }
 }
 
 /// Opens a directory for use as the root of [`make_beneath`].
