@@ -9,6 +9,7 @@
 mod clock;
 mod dhcp;
 mod hostname;
+mod interface;
 mod lease;
 mod manager;
 mod netlink;

@@ -1,11 +1,11 @@
 //! The owner of the state: events from the kernel, the DHCP tasks and the clock come in, the
 //! files for the others go out. Nothing else holds what is known about the network.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::FutureExt;
@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use crate::clock::{self, Source, TimeServer};
 use crate::dhcp::{Control, Dhcp, News, Report};
 use crate::hostname::{self, DomainName, Hostname};
+use crate::interface::{Managed, unix_seconds};
 use crate::lease::Lease;
-use crate::netlink::{Address, Event, Link, Netlink};
+use crate::netlink::{Event, Link, Netlink};
 use crate::rdnss::{self, Advertised};
-use crate::state::{Files, Interface, InterfaceState, LeaseState, Ntp, State};
+use crate::state::{Files, Ntp, State};
 
 /// The box must boot without a network: after this it is ready without one.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,24 +44,6 @@ pub struct Options {
     pub any_link: bool,
     /// What was wrong with the settings, in words.
     pub errors: Vec<String>,
-}
-
-/// A link and all that is known about it.
-struct Managed {
-    link: Link,
-    addresses: BTreeSet<Address>,
-    routers: BTreeSet<Ipv6Addr>,
-    advertised_dns: Vec<AdvertisedServer>,
-    lease: Option<(Lease, Instant)>,
-    trouble: Option<String>,
-    control: watch::Sender<Control>,
-    task: JoinHandle<()>,
-}
-
-struct AdvertisedServer {
-    address: Ipv6Addr,
-    /// `None` is for ever.
-    expires: Option<Instant>,
 }
 
 /// The owner.
@@ -91,7 +74,7 @@ pub async fn run(options: Options) -> Result<()> {
     let (report_sender, mut reports) = mpsc::channel(QUEUE);
     let (clock_sender, mut clock_news) = mpsc::channel(QUEUE);
     let (named, mut names) = mpsc::channel(QUEUE);
-    let (time_servers, time_server_list) = watch::channel(options.time_servers.clone());
+    let (time_servers, time_server_list) = watch::channel(Vec::new());
     tokio::spawn(clock::keep(time_server_list, clock_sender));
     let mut manager = Manager {
         files: Files::new(options.directory.clone()),
@@ -186,12 +169,18 @@ impl Manager {
         match event {
             Event::Link(link) => self.on_link(link).await,
             Event::LinkGone(index) => self.forget(index),
-            Event::Address(index, address) => with(index, &|managed| {
-                managed.addresses.insert(address);
-            }),
-            Event::AddressGone(index, address) => with(index, &|managed| {
-                managed.addresses.remove(&address);
-            }),
+            Event::Address(index, address) => {
+                with(index, &|managed| {
+                    managed.addresses.insert(address);
+                });
+                self.choose_time_servers();
+            }
+            Event::AddressGone(index, address) => {
+                with(index, &|managed| {
+                    managed.addresses.remove(&address);
+                });
+                self.choose_time_servers();
+            }
             Event::Router(index, router) => with(index, &|managed| {
                 managed.routers.insert(router);
             }),
@@ -205,20 +194,7 @@ impl Manager {
 
     async fn on_link(&mut self, link: Link) {
         if let Some(managed) = self.links.get_mut(&link.index) {
-            if managed.link.carrier != link.carrier {
-                let text = if link.carrier {
-                    "carrier"
-                } else {
-                    "no carrier"
-                };
-                tracing::info!("{}: {text}", link.name);
-            }
-            managed.control.send_if_modified(|control| {
-                let is_changed = control.carrier != link.carrier;
-                control.carrier = link.carrier;
-                is_changed
-            });
-            managed.link = link;
+            managed.change(link);
             return;
         }
         if (link.is_virtual && !self.options.any_link) || self.links.len() >= MAX_LINKS {
@@ -237,16 +213,7 @@ impl Manager {
             stop: false,
         });
         let task = self.start_dhcp(&link, control_receiver);
-        let managed = Managed {
-            link,
-            addresses: BTreeSet::new(),
-            routers: BTreeSet::new(),
-            advertised_dns: Vec::new(),
-            lease: None,
-            trouble,
-            control,
-            task,
-        };
+        let managed = Managed::new(link, trouble, control, task);
         self.links.insert(managed.link.index, managed);
     }
 
@@ -335,7 +302,15 @@ impl Manager {
 
     fn on_clock(&mut self, news: clock::News) {
         match news {
-            clock::News::NoServer => self.ntp.status = "no time server".into(),
+            clock::News::NoServer => {
+                let is_online = self.links.values().any(Managed::is_configured);
+                let status = if is_online {
+                    "no time server"
+                } else {
+                    "waiting for the network"
+                };
+                self.ntp.status = status.into();
+            }
             clock::News::Trouble(text) => {
                 if self.ntp.status != text {
                     tracing::warn!("clock: {text}");
@@ -367,42 +342,24 @@ impl Manager {
         let Some(managed) = self.links.get_mut(&advertised.index) else {
             return;
         };
-        let known = &mut managed.advertised_dns;
-        known.retain(|server| !advertised.servers.contains(&server.address));
-        if advertised.lifetime == 0 {
-            return;
-        }
-        let lifetime = Duration::from_secs(advertised.lifetime.into());
-        let expires = (advertised.lifetime != u32::MAX).then(|| Instant::now() + lifetime);
-        let servers = advertised.servers.into_iter();
-        // The newest first, and no more than a few: a stranger can advertise without end.
-        known.splice(
-            0..0,
-            servers.map(|address| AdvertisedServer { address, expires }),
-        );
-        known.truncate(rdnss::MAX_SERVERS);
+        managed.take_advertised(advertised);
     }
 
     fn next_expiry(&self) -> Option<Instant> {
-        let servers = self
-            .links
-            .values()
-            .flat_map(|managed| &managed.advertised_dns);
-        servers.filter_map(|server| server.expires).min()
+        self.links.values().filter_map(Managed::next_expiry).min()
     }
 
     fn drop_expired(&mut self) {
-        let now = Instant::now();
-        for managed in self.links.values_mut() {
-            managed
-                .advertised_dns
-                .retain(|server| server.expires.is_none_or(|at| at > now));
-        }
+        self.links.values_mut().for_each(Managed::drop_expired);
     }
 
     /// The owner's servers; else DHCP's; else the routers, which are asked once.
+    /// Without an address nobody can be asked.
     fn choose_time_servers(&self) {
-        let mut chosen = self.options.time_servers.clone();
+        let mut chosen = Vec::new();
+        if self.links.values().any(Managed::is_configured) {
+            chosen.clone_from(&self.options.time_servers);
+        }
         let leases = || {
             self.links
                 .values()
@@ -548,10 +505,7 @@ impl Manager {
         let deadline = Instant::now() + STOP_TIMEOUT;
         let indexes: Vec<u32> = self.links.keys().copied().collect();
         for index in indexes {
-            loop {
-                let Some(managed) = self.links.get_mut(&index) else {
-                    break;
-                };
+            while let Some(managed) = self.links.get_mut(&index) {
                 tokio::select! {
                     ended = timeout_at(deadline, &mut managed.task) => {
                         if ended.is_err() {
@@ -567,96 +521,4 @@ impl Manager {
             self.on_report(report);
         }
     }
-}
-
-impl Managed {
-    fn dns(&self) -> Vec<IpAddr> {
-        let leased = self
-            .lease
-            .iter()
-            .flat_map(|(lease, _)| &lease.dns)
-            .copied()
-            .map(IpAddr::V4);
-        let advertised = self
-            .advertised_dns
-            .iter()
-            .map(|server| IpAddr::V6(server.address));
-        leased.chain(advertised).collect()
-    }
-
-    fn is_configured(&self) -> bool {
-        let is_global = |address: &Address| match address.ip {
-            IpAddr::V4(_) => false,
-            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
-        };
-        self.lease.is_some() || self.addresses.iter().any(is_global)
-    }
-
-    fn interface_state(&self) -> InterfaceState {
-        match () {
-            () if !self.link.up => InterfaceState::Down,
-            () if !self.link.carrier => InterfaceState::NoCarrier,
-            () if self.is_configured() => InterfaceState::Configured,
-            () => InterfaceState::Configuring,
-        }
-    }
-
-    fn summary(&self) -> String {
-        let name = &self.link.name;
-        match (self.interface_state(), &self.lease) {
-            (InterfaceState::Configured, Some((lease, _))) => format!("{name} {}", lease.address),
-            (InterfaceState::Configured, None) => format!("{name} IPv6 only"),
-            (InterfaceState::Configuring, _) => format!("{name} has no address yet"),
-            (InterfaceState::NoCarrier, _) => format!("{name} has no carrier"),
-            (InterfaceState::Down, _) => format!("{name} is down"),
-        }
-    }
-
-    fn state(&self) -> Interface {
-        let addresses = |is_v4: bool| {
-            let of_family = self
-                .addresses
-                .iter()
-                .filter(|address| address.ip.is_ipv4() == is_v4);
-            of_family
-                .map(|address| format!("{}/{}", address.ip, address.prefix))
-                .collect()
-        };
-        let lease = self.lease.as_ref();
-        Interface {
-            name: self.link.name.clone(),
-            mac: self.link.mac_text(),
-            state: self.interface_state(),
-            ipv4: addresses(true),
-            ipv6: addresses(false),
-            gateway: lease.and_then(|(lease, _)| lease.gateway()).map(IpAddr::V4),
-            ipv6_routers: self.routers.iter().copied().map(IpAddr::V6).collect(),
-            dns: self.dns(),
-            hostname: lease.and_then(|(lease, _)| lease.hostname.clone()),
-            lease: lease.map(|(lease, since)| lease_state(lease, *since)),
-            error: self.trouble.clone(),
-        }
-    }
-}
-
-fn lease_state(lease: &Lease, since: Instant) -> LeaseState {
-    let obtained_at = unix_seconds(since);
-    LeaseState {
-        server: IpAddr::V4(lease.server),
-        obtained_at,
-        lifetime_s: lease.lifetime.map(|lifetime| lifetime.as_secs()),
-        renew_at: obtained_at + lease.renew.as_secs(),
-        rebind_at: obtained_at + lease.rebind.as_secs(),
-        expires_at: lease
-            .lifetime
-            .map(|lifetime| obtained_at + lifetime.as_secs()),
-    }
-}
-
-/// A moment on the clock as it is now: a clock that was set since has moved the past along.
-fn unix_seconds(moment: Instant) -> u64 {
-    let then = SystemTime::now().checked_sub(moment.elapsed());
-    then.and_then(|then| then.duration_since(UNIX_EPOCH).ok())
-        .unwrap_or_default()
-        .as_secs()
 }

@@ -175,7 +175,7 @@ impl Process {
             .stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();
         let (sender, lines) = channel();
-        let mut follow = |stream: Box<dyn std::io::Read + Send>| {
+        let follow = |stream: Box<dyn std::io::Read + Send>| {
             let sender = sender.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {

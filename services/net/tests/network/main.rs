@@ -5,6 +5,8 @@
 //!
 //!     KOS_NET_TESTS=1 cargo test --release -p kos-net --test network -- --nocapture
 
+#![allow(clippy::unwrap_used, reason = "the fixture is a test as well")]
+
 mod fixture;
 
 use std::net::UdpSocket;
