@@ -73,10 +73,18 @@
     }
   }
 
+  // A notice goes after a while, unless the box goes first.
+  const notice = document.getElementById('notice');
+  let forgetting = 0;
   new MutationObserver(() => {
-    const notice = document.querySelector('#notice [data-leaving]');
-    if (!notice || leaving) return;
-    leaving = notice.dataset.leaving;
-    waitForReturn();
-  }).observe(document.getElementById('notice'), { childList: true, subtree: true });
+    const banner = notice.querySelector('.banner');
+    clearTimeout(forgetting);
+    if (!banner) return;
+    if (!banner.dataset.leaving) {
+      forgetting = setTimeout(() => notice.replaceChildren(), 15000);
+    } else if (!leaving) {
+      leaving = banner.dataset.leaving;
+      waitForReturn();
+    }
+  }).observe(notice, { childList: true });
 })();

@@ -4,7 +4,7 @@
 'use strict';
 
 (() => {
-  // Lines kept in the page; the oldest go.
+  // Lines kept in the page while it follows; the oldest go.
   const MAX_LINES = 5000;
   const dialog = document.getElementById('log-dialog');
   const body = document.getElementById('log-body');
@@ -43,15 +43,28 @@
       unseen = 0;
       show();
     }
+    const atEnd = () => list.scrollHeight - list.scrollTop - list.clientHeight < 24;
+    // Lines are added a frame at a time. Whether the reader is at the end is measured then: a flag
+    // kept from the last scroll event would pull back a reader who has just begun to scroll.
+    let pending = [];
     function add(line) {
-      line.hidden = !matches(line);
-      list.append(line);
-      if (following) {
-        while (list.childElementCount > MAX_LINES) list.firstElementChild.remove();
-        list.scrollTop = list.scrollHeight;
-      } else if (!line.hidden) {
-        unseen += 1;
+      if (pending.length === 0) requestAnimationFrame(flush);
+      pending.push(line);
+      // A tab in the background gets no frames.
+      if (pending.length > 2 * MAX_LINES) pending = pending.slice(-MAX_LINES);
+    }
+    function flush() {
+      following = atEnd();
+      for (const line of pending) {
+        line.hidden = !matches(line);
+        if (!following && !line.hidden) unseen += 1;
       }
+      list.append(...pending);
+      pending = [];
+      // Someone who reads above keeps more, but not without end.
+      const most = following ? MAX_LINES : 4 * MAX_LINES;
+      while (list.childElementCount > most) list.firstElementChild.remove();
+      if (following) list.scrollTop = list.scrollHeight;
       show();
     }
     function refilter() {
@@ -70,12 +83,9 @@
       time.title = time.dateTime;
     }
     list.addEventListener('scroll', () => {
-      const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
-      if (atEnd !== following) {
-        following = atEnd;
-        if (atEnd) unseen = 0;
-        show();
-      }
+      following = atEnd();
+      if (following) unseen = 0;
+      show();
     });
     toEnd.addEventListener('click', () => { scrollToEnd(); list.focus(); });
     filter.addEventListener('input', refilter);

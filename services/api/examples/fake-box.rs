@@ -26,8 +26,14 @@ async fn main() {
     let _infer = FakeInfer::start(&infer, Duration::from_millis(60), has_model);
     for (level, line) in [
         (6, "Linux version 6.12.117 (kos@build)"),
-        (6, "virtio_blk virtio1: [vda] 1048576 512-byte logical blocks"),
-        (4, "clocksource: timekeeping watchdog: marking clocksource 'tsc' as unstable"),
+        (
+            6,
+            "virtio_blk virtio1: [vda] 1048576 512-byte logical blocks",
+        ),
+        (
+            4,
+            "clocksource: timekeeping watchdog: marking clocksource 'tsc' as unstable",
+        ),
         (3, "ata1: SRST failed (errno=-16)"),
     ] {
         init.log("kernel", level, line);
@@ -52,7 +58,10 @@ async fn main() {
             9 => 7,
             _ => 6,
         };
-        let line = format!("answered request {round} in {} ms, 12 tokens, client 10.0.2.2", round % 90);
+        let line = format!(
+            "answered request {round} in {} ms, 12 tokens, client 10.0.2.2",
+            round % 90
+        );
         init.log("infer", level, &line);
         init.change("infer", |infer| {
             infer.cpu_usec += 180_000;

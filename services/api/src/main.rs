@@ -99,7 +99,9 @@ async fn serve(options: Options) -> Result<()> {
     let ollama = routes::ollama(Arc::clone(&app));
     let mut served = Vec::new();
     for (listener, is_console) in listeners {
-        let address = listener.local_addr().context("cannot ask for the address")?;
+        let address = listener
+            .local_addr()
+            .context("cannot ask for the address")?;
         let (router, what) = if is_console {
             (console.clone(), "console")
         } else {

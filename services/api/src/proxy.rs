@@ -5,6 +5,7 @@
 //! a last line tells the client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -22,6 +23,8 @@ use crate::error::ApiError;
 
 /// Largest body towards the inference service: a chat with some pictures in it.
 const MAX_BODY: usize = 32 * 1024 * 1024;
+/// Time for a body that is too large to arrive and be thrown away.
+const DISCARD_LIMIT: Duration = Duration::from_secs(10);
 /// The inference service's name in PID 1's list.
 const SERVICE: &str = "infer";
 
@@ -54,6 +57,9 @@ pub async fn pass(State(app): State<Arc<App>>, request: Request) -> Result<Respo
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > MAX_BODY) {
+        // A client that is still sending would see a broken connection instead of the answer.
+        // However long it goes on after that is its own affair.
+        let _ = tokio::time::timeout(DISCARD_LIMIT, discard(body)).await;
         return Err(ApiError::TooLarge(MAX_BODY));
     }
     let Ok(stream) = UnixStream::connect(&app.options.infer).await else {
@@ -202,6 +208,10 @@ async fn why_not_ready(app: &App) -> String {
         (None, None) => "this image has none".to_owned(),
     };
     format!("the inference service is not ready: {why}")
+}
+
+async fn discard(mut body: Body) {
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 fn died(error: &hyper::Error) -> ApiError {

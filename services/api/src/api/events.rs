@@ -32,7 +32,10 @@ pub async fn follow(
                 snapshots.changed().await.ok()?;
                 let snapshot = snapshots.borrow_and_update().clone();
                 let (name, data) = match &snapshot.error {
-                    None => ("services", serde_json::to_string(&ServiceList::from(&*snapshot))),
+                    None => (
+                        "services",
+                        serde_json::to_string(&ServiceList::from(&*snapshot)),
+                    ),
                     Some(error) => (
                         "error",
                         Ok(serde_json::json!({ "error": error.to_string() }).to_string()),
@@ -52,10 +55,7 @@ pub async fn follow(
 }
 
 /// A stream that keeps alive, and ends when the service stops.
-pub fn sse<S>(
-    app: &App,
-    events: S,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<S>>
+pub fn sse<S>(app: &App, events: S) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<S>>
 where
     S: Stream<Item = Result<Event, Infallible>> + Send + 'static,
 {

@@ -45,10 +45,7 @@ pub async fn list(
 }
 
 /// `DELETE /api/v1/sessions/{id}`
-pub async fn end(
-    State(app): State<Arc<App>>,
-    Path(id): Path<i64>,
-) -> Result<StatusCode, ApiError> {
+pub async fn end(State(app): State<Arc<App>>, Path(id): Path<i64>) -> Result<StatusCode, ApiError> {
     if app.store.end_session(id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {

@@ -85,12 +85,7 @@ pub async fn show(State(app): State<Arc<App>>) -> Result<Json<System>, ApiError>
         },
         init_memory: system.init_memory,
         store: StoreCondition {
-            warning: app
-                .store
-                .condition()
-                .await
-                .warning()
-                .map(str::to_owned),
+            warning: app.store.condition().await.warning().map(str::to_owned),
         },
         network: network(&app.options.network),
     }))
@@ -101,9 +96,8 @@ pub async fn power(
     State(app): State<Arc<App>>,
     Path(act): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let power = Power::parse(&act).ok_or_else(|| {
-        ApiError::NotFound(format!("no act '{act}'; allowed: reboot, poweroff"))
-    })?;
+    let power = Power::parse(&act)
+        .ok_or_else(|| ApiError::NotFound(format!("no act '{act}'; allowed: reboot, poweroff")))?;
     app.control.power(power).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -43,9 +43,9 @@ fn normalise(text: &str) -> Option<String> {
         })
         .collect();
     let fits = code.len() == LETTERS
-        && code
-            .chars()
-            .all(|letter| letter.is_ascii_digit() || (letter.is_ascii_uppercase() && letter != 'U'));
+        && code.chars().all(|letter| {
+            letter.is_ascii_digit() || (letter.is_ascii_uppercase() && letter != 'U')
+        });
     fits.then_some(code)
 }
 

@@ -58,7 +58,9 @@ impl Door {
         }
         tries.record(peer, now);
         tracing::warn!("wrong pairing code from {peer}");
-        Err(ApiError::Unauthorized("that is not the pairing code".into()))
+        Err(ApiError::Unauthorized(
+            "that is not the pairing code".into(),
+        ))
     }
 
     /// Who sends this request.

@@ -118,7 +118,15 @@ mod tests {
             let peer = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, host).into();
             tries.record(peer, now);
         }
-        assert!(tries.check("2001:db8:0:1::ff".parse().unwrap(), now).is_err());
-        assert!(tries.check("2001:db8:0:2::ff".parse().unwrap(), now).is_ok());
+        assert!(
+            tries
+                .check("2001:db8:0:1::ff".parse().unwrap(), now)
+                .is_err()
+        );
+        assert!(
+            tries
+                .check("2001:db8:0:2::ff".parse().unwrap(), now)
+                .is_ok()
+        );
     }
 }

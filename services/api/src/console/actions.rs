@@ -64,8 +64,7 @@ pub async fn power(
     Path(act): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let power =
-        Power::parse(&act).ok_or_else(|| ApiError::NotFound(format!("no act '{act}'")))?;
+    let power = Power::parse(&act).ok_or_else(|| ApiError::NotFound(format!("no act '{act}'")))?;
     let done = app.control.power(power).await;
     let (text, leaving) = match (&done, power) {
         (Err(error), _) => (error.to_string(), ""),
@@ -95,9 +94,16 @@ fn answer(
     if text.is_empty() {
         return Ok(Redirect::to("/").into_response());
     }
-    let status = done.err().map_or(axum::http::StatusCode::OK, |error| error.status());
+    let status = done
+        .err()
+        .map_or(axum::http::StatusCode::OK, |error| error.status());
     let page = Message {
-        title: if leaving.is_empty() { "Not done" } else { "Done" }.to_owned(),
+        title: if leaving.is_empty() {
+            "Not done"
+        } else {
+            "Done"
+        }
+        .to_owned(),
         text,
     };
     Ok((status, Html(page.render()?)).into_response())
@@ -120,6 +126,13 @@ struct SessionRow {
     current: bool,
 }
 
+/// `2026-11-23 05:58 UTC`
+fn minute(seconds: i64) -> String {
+    let stamp = clock::stamp(seconds).replace('T', " ");
+    // The seconds and the zone are the last four characters.
+    format!("{} UTC", &stamp[..stamp.len() - 4])
+}
+
 /// `GET /sessions`
 pub async fn sessions(
     State(app): State<Arc<App>>,
@@ -135,9 +148,9 @@ pub async fn sessions(
                 id: session.id,
                 agent: session.agent,
                 peer: session.peer,
-                created: clock::stamp(session.created),
-                last_used: clock::stamp(session.last_used),
-                expires: clock::stamp(session.expires),
+                created: minute(session.created),
+                last_used: minute(session.last_used),
+                expires: minute(session.expires),
             })
             .collect(),
     };

@@ -50,7 +50,10 @@ impl From<LogEntry> for Line {
         Line {
             cursor: entry.cursor,
             level: entry.level.min(7),
-            clock: whole.split_once('T').map_or("", |(_, time)| time).to_owned(),
+            clock: whole
+                .split_once('T')
+                .map_or("", |(_, time)| time)
+                .to_owned(),
             stamp: format!("{whole}.{:03}Z", entry.time_unix_ms % 1000),
             message: entry.message,
         }

@@ -83,7 +83,11 @@ async fn pair(
         let status = error.status();
         let body = Html(page(error.to_string()).render()?);
         let mut response = (status, body).into_response();
-        if let Some(wait) = error.into_response().headers_mut().remove(header::RETRY_AFTER) {
+        if let Some(wait) = error
+            .into_response()
+            .headers_mut()
+            .remove(header::RETRY_AFTER)
+        {
             response.headers_mut().insert(header::RETRY_AFTER, wait);
         }
         return Ok(response);
@@ -124,7 +128,14 @@ mod tests {
     fn only_own_paths_are_followed() {
         assert!(is_own_path("/"));
         assert!(is_own_path("/logs/infer"));
-        for path in ["", "logs", "//evil.example", "/\\evil.example", "/\t/evil", "https://e"] {
+        for path in [
+            "",
+            "logs",
+            "//evil.example",
+            "/\\evil.example",
+            "/\t/evil",
+            "https://e",
+        ] {
             assert!(!is_own_path(path), "{path}");
         }
     }

@@ -247,22 +247,15 @@ impl From<&Snapshot> for Boot {
         if let Some(first) = system.phases.first() {
             phases.push(bar("kernel", 0, first.started_ms * 1000, ""));
         }
-        phases.extend(system.phases.iter().map(|phase| {
-            bar(
-                &phase.name,
-                phase.started_ms,
-                phase.took_usec,
-                &phase.error,
-            )
-        }));
+        phases.extend(
+            system
+                .phases
+                .iter()
+                .map(|phase| bar(&phase.name, phase.started_ms, phase.took_usec, &phase.error)),
+        );
         let began = system.phases.iter().map(end).max().unwrap_or(0);
         if system.ready_ms > began {
-            phases.push(bar(
-                "services",
-                began,
-                (system.ready_ms - began) * 1000,
-                "",
-            ));
+            phases.push(bar("services", began, (system.ready_ms - began) * 1000, ""));
         }
         Boot {
             phases,

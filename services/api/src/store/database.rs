@@ -112,7 +112,10 @@ impl Store {
     }
 
     /// Does `act`, and when the disk is at fault, moves the store into memory and does it there.
-    pub(super) async fn with_pool<T, F>(&self, act: impl Fn(SqlitePool) -> F) -> Result<T, sqlx::Error>
+    pub(super) async fn with_pool<T, F>(
+        &self,
+        act: impl Fn(SqlitePool) -> F,
+    ) -> Result<T, sqlx::Error>
     where
         F: Future<Output = Result<T, sqlx::Error>> + Send,
     {

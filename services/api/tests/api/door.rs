@@ -47,7 +47,9 @@ fn the_code_opens_however_it_is_typed() {
             let ask = ask.header("authorization", &format!("Bearer {code}"));
             assert_eq!(ask.status().await, 200, "{code}");
         }
-        let form = kos.ask("POST", "/pair").form("code=abI2+cd34&next=/sessions");
+        let form = kos
+            .ask("POST", "/pair")
+            .form("code=abI2+cd34&next=/sessions");
         let answer = form.send().await;
         assert_eq!(answer.status, 200);
         assert!(answer.text().await.contains("0; url=/sessions"));
@@ -91,7 +93,9 @@ fn wrong_codes_are_limited_and_sessions_are_not() {
                 ask.form(&format!("code=AAAA-000{number}")).status().await
             } else {
                 let ask = kos.ask("GET", "/api/v1/services");
-                ask.header("authorization", "Bearer AAAA-0000").status().await
+                ask.header("authorization", "Bearer AAAA-0000")
+                    .status()
+                    .await
             };
             assert_eq!(answer, 401);
         }
@@ -113,14 +117,26 @@ fn foreign_names_and_pages_are_refused() {
         // The box's own name is known once PID 1 has said it.
         let system = kos.ask("GET", "/api/v1/system").code().send().await;
         assert_eq!(system.json().await["hostname"], "attic");
-        for host in ["evil.example", "attic.evil.example", "", "localhost.evil:80"] {
+        for host in [
+            "evil.example",
+            "attic.evil.example",
+            "",
+            "localhost.evil:80",
+        ] {
             let answer = kos.ask("GET", "/healthz").header("host", host);
             let answer = answer.send().await;
             assert_eq!(answer.status, 421, "{host}");
             let error = answer.json().await["error"].to_string();
             assert!(error.contains("attic.local"), "{error}");
         }
-        for host in ["attic", "ATTIC.local:8080", "localhost:1", "kos.local", "[::1]", "10.0.2.15"] {
+        for host in [
+            "attic",
+            "ATTIC.local:8080",
+            "localhost:1",
+            "kos.local",
+            "[::1]",
+            "10.0.2.15",
+        ] {
             let answer = kos.ask("GET", "/healthz").header("host", host);
             assert_eq!(answer.status().await, 200, "{host}");
         }
@@ -138,9 +154,15 @@ fn foreign_names_and_pages_are_refused() {
             assert_eq!(ask.status().await, expected, "{name}: {value}");
         }
         assert_eq!(kos.init.calls().len(), 3);
-        let preflight = kos.ask("OPTIONS", "/api/chat").header("origin", "http://evil.example");
+        let preflight = kos
+            .ask("OPTIONS", "/api/chat")
+            .header("origin", "http://evil.example");
         let preflight = preflight.send().await;
-        assert!(!preflight.headers.contains_key("access-control-allow-origin"));
+        assert!(
+            !preflight
+                .headers
+                .contains_key("access-control-allow-origin")
+        );
     });
 }
 
@@ -150,7 +172,10 @@ fn answers_tell_the_browser_to_be_careful() {
         let kos = Fixture::start().await;
         let page = kos.ask("GET", "/").code().send().await;
         assert_eq!(page.status, 200);
-        assert!(page.header("content-security-policy").contains("default-src 'self'"));
+        assert!(
+            page.header("content-security-policy")
+                .contains("default-src 'self'")
+        );
         assert_eq!(page.header("x-content-type-options"), "nosniff");
         assert_eq!(page.header("referrer-policy"), "same-origin");
         assert_eq!(page.header("x-frame-options"), "DENY");

@@ -62,7 +62,9 @@ fn a_followed_log_resumes_where_it_broke() {
 
         // A cursor of an earlier boot begins anew.
         let again = kos.ask("GET", path).code().header("last-event-id", "99999");
-        let (_, id, _) = again.send().await.event().await.unwrap();
+        let mut stream = again.send().await;
+        assert_eq!(stream.event().await.unwrap().0, "dropped");
+        let (_, id, _) = stream.event().await.unwrap();
         assert_eq!(id, "13");
     });
 }

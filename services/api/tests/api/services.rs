@@ -38,12 +38,22 @@ fn services_are_listed_and_obey() {
 fn refusals_have_fitting_statuses() {
     run(async {
         let kos = Fixture::start().await;
-        let missing = kos.ask("GET", "/api/v1/services/nobody").code().send().await;
+        let missing = kos
+            .ask("GET", "/api/v1/services/nobody")
+            .code()
+            .send()
+            .await;
         assert_eq!(missing.status, 404);
         assert!(missing.text().await.contains("no service 'nobody'"));
-        let log = kos.ask("GET", "/api/v1/services/nobody/log?follow=1").code();
+        let log = kos
+            .ask("GET", "/api/v1/services/nobody/log?follow=1")
+            .code();
         assert_eq!(log.status().await, 404);
-        let denied = kos.ask("POST", "/api/v1/services/net/stop").code().send().await;
+        let denied = kos
+            .ask("POST", "/api/v1/services/net/stop")
+            .code()
+            .send()
+            .await;
         assert_eq!(denied.status, 403);
         assert!(denied.text().await.contains("does not let it touch net"));
         kos.init.set_state("infer", "stopping", "");

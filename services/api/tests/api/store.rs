@@ -5,7 +5,10 @@ use crate::fixture::{Fixture, run};
 async fn warning(kos: &Fixture) -> String {
     let system = kos.ask("GET", "/api/v1/system").code().send().await;
     let system = system.json().await;
-    system["store"]["warning"].as_str().unwrap_or_default().to_owned()
+    system["store"]["warning"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[test]
@@ -68,7 +71,9 @@ fn a_database_damaged_in_use_does_not_lock_anyone_out() {
     run(async {
         let kos = Fixture::start().await;
         for name in ["kos.db", "kos.db-wal"] {
-            let file = std::fs::OpenOptions::new().write(true).open(kos.state().join(name));
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .open(kos.state().join(name));
             file.unwrap().set_len(0).unwrap();
         }
         let token = kos.pair().await;

@@ -43,7 +43,10 @@ impl FakeInfer {
         let (sender, left) = watch::channel(0);
         let router = Router::new()
             .route("/", get(async || "Ollama is running"))
-            .route("/api/version", get(async || Json(json!({ "version": "0.1.0" }))))
+            .route(
+                "/api/version",
+                get(async || Json(json!({ "version": "0.1.0" }))),
+            )
             .route("/api/tags", get(tags))
             .route("/api/echo", post(echo))
             .route("/api/generate", post(generate))
@@ -70,7 +73,11 @@ async fn tags(State(shared): State<Shared>) -> Json<Value> {
         "name": "tiny-llama:latest", "model": "tiny-llama:latest", "size": 1_200_000,
         "details": { "family": "llama", "parameter_size": "1.1M", "quantization_level": "Q8_0" }
     });
-    let models = if shared.has_model { vec![model] } else { vec![] };
+    let models = if shared.has_model {
+        vec![model]
+    } else {
+        vec![]
+    };
     Json(json!({ "models": models }))
 }
 
@@ -82,16 +89,22 @@ async fn echo(headers: HeaderMap, body: Bytes) -> Json<Value> {
 
 async fn generate(State(shared): State<Shared>, Json(asked): Json<Value>) -> Response {
     let prompt = asked["prompt"].as_str().unwrap_or_default().to_owned();
-    lines(shared, prompt, |word| json!({ "response": word, "done": false }))
+    lines(
+        shared,
+        prompt,
+        |word| json!({ "response": word, "done": false }),
+    )
 }
 
 async fn chat(State(shared): State<Shared>, Json(asked): Json<Value>) -> Response {
     let last = asked["messages"].as_array().and_then(|all| all.last());
     let prompt = last.and_then(|message| message["content"].as_str());
     let prompt = prompt.unwrap_or_default().to_owned();
-    lines(shared, prompt, |word| {
-        json!({ "message": { "role": "assistant", "content": word }, "done": false })
-    })
+    lines(
+        shared,
+        prompt,
+        |word| json!({ "message": { "role": "assistant", "content": word }, "done": false }),
+    )
 }
 
 fn lines(shared: Shared, prompt: String, line: fn(&str) -> Value) -> Response {
