@@ -1,5 +1,6 @@
 //! `cargo xtask …`: builds, runs, checks and measures kOS. This file only dispatches.
 
+mod bench;
 mod board;
 mod clean;
 mod cpio;
@@ -7,6 +8,7 @@ mod datadisk;
 mod digest;
 mod fragments;
 mod hostpackages;
+mod http;
 mod image;
 mod kernel;
 mod licence;
@@ -49,6 +51,7 @@ enum Command {
     CheckServices(services::CheckServicesArgs),
     Tidy(tidy::TidyArgs),
     Test(test::TestArgs),
+    Bench(bench::BenchArgs),
     Clean(clean::CleanArgs),
 }
 
@@ -76,6 +79,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Image(args) => image::run(&workspace, &mut stages, &board, &args),
         Command::Tidy(_) => tidy::run(&workspace, &mut stages),
         Command::Test(args) => test::run(&workspace, &mut stages, &board, &args),
+        Command::Bench(args) => bench::run(&workspace, &mut stages, &board, &args),
         Command::Clean(args) => clean::run(&workspace, &args),
         Command::CheckServices(args) => services::run(&workspace, &args),
     }

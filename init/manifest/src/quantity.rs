@@ -65,7 +65,7 @@ pub fn show_bytes(bytes: u64) -> String {
     ];
     for (size, unit) in units {
         if bytes >= size {
-            return if bytes % size == 0 {
+            return if bytes.is_multiple_of(size) {
                 format!("{} {unit}", bytes / size)
             } else {
                 format!("{:.1} {unit}", bytes as f64 / size as f64)

@@ -1,0 +1,101 @@
+//! The few HTTP requests that bench sends, as soon as a guest answers at all.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Between two tries: a small part of what is measured, and no load for the guest.
+const PAUSE: Duration = Duration::from_millis(20);
+/// QEMU accepts for a guest that does not listen yet; such a connection never answers.
+const TRY_LIMIT: Duration = Duration::from_secs(20);
+
+/// A client of one address.
+pub struct Client {
+    address: SocketAddr,
+    authorization: String,
+}
+
+impl Client {
+    /// A client without any right.
+    pub fn new(address: SocketAddr) -> Client {
+        Client {
+            address,
+            authorization: String::new(),
+        }
+    }
+
+    /// The same with a pairing code.
+    pub fn paired(self, code: &str) -> Client {
+        Client {
+            authorization: format!("Authorization: Bearer {code}\r\n"),
+            ..self
+        }
+    }
+
+    /// Asks until the answer is 200, and returns its body.
+    pub fn get(&self, path: &str, limit: Duration) -> Result<String> {
+        self.until(path, &format!("GET {path} HTTP/1.1\r\n"), "", None, limit)
+    }
+
+    /// Asks until an answer of 200 has begun to say `wanted`.
+    pub fn post_until(&self, path: &str, json: &str, wanted: &str, limit: Duration) -> Result<()> {
+        let head = format!("POST {path} HTTP/1.1\r\nContent-Type: application/json\r\n");
+        self.until(path, &head, json, Some(wanted), limit).map(drop)
+    }
+
+    fn until(
+        &self,
+        path: &str,
+        head: &str,
+        body: &str,
+        wanted: Option<&str>,
+        limit: Duration,
+    ) -> Result<String> {
+        let request = format!(
+            "{head}Host: {}\r\n{}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            self.authorization,
+            body.len()
+        );
+        let deadline = Instant::now() + limit;
+        loop {
+            let problem = match self.ask(&request, wanted) {
+                Ok(answer) => return Ok(answer),
+                Err(problem) => problem,
+            };
+            if Instant::now() > deadline {
+                return Err(problem.context(format!("{path} did not answer in time")));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn ask(&self, request: &str, wanted: Option<&str>) -> Result<String> {
+        let mut stream = TcpStream::connect(self.address).context("connect")?;
+        stream.set_read_timeout(Some(TRY_LIMIT))?;
+        stream.write_all(request.as_bytes()).context("ask")?;
+        let mut answer = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            let count = stream.read(&mut chunk).context("read the answer")?;
+            answer.extend_from_slice(&chunk[..count]);
+            let text = String::from_utf8_lossy(&answer);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                if count == 0 {
+                    bail!("the answer ended early");
+                }
+                continue;
+            };
+            let status = head.split(' ').nth(1).unwrap_or_default();
+            let enough = wanted.is_some_and(|wanted| body.contains(wanted));
+            if status == "200" && (enough || (count == 0 && wanted.is_none())) {
+                return Ok(body.to_owned());
+            }
+            if count == 0 {
+                bail!("answered {status}: {}", body.trim());
+            }
+        }
+    }
+}
