@@ -57,6 +57,8 @@ pub struct Booted {
     pub cgroups: CgroupRoot,
     /// PID 1's own group.
     pub own_group: Cgroup,
+    /// Whether services are heard on the machine's console.
+    pub echo_services: bool,
     /// What `/data` is.
     pub data: Data,
     /// The services to run; empty when the manifests are wrong.
@@ -78,12 +80,12 @@ pub struct Booted {
 /// else fails into its phase's record.
 pub fn boot(console: &Console) -> Result<Booted> {
     let mut phases = Phases::new(console);
+    console.say(6, "init");
     // The very first: without /proc, /sys and /dev nothing below means anything.
     phases
         .run("mounts", kernel_mounts)
         .context("cannot mount the kernel's file systems")?;
     console.open();
-    console.say(6, "init");
     phases
         .run("root", own_root)
         .context("cannot leave the kernel's rootfs")?;

@@ -5,6 +5,8 @@
 pub struct Arguments {
     /// `kos.data=serial:ID`: the serial number of the disk that `/data` is on.
     pub data_serial: Option<String>,
+    /// `kos.console=services`: what services write is shown on the machine's console, too.
+    pub echo_services: bool,
     /// One sentence for each argument that was not understood.
     pub complaints: Vec<String>,
 }
@@ -25,6 +27,10 @@ impl Arguments {
                 ("data", Some(("serial", serial))) if is_serial(serial) => {
                     arguments.data_serial = Some(serial.to_owned());
                 }
+                ("console", None) if value == "services" => arguments.echo_services = true,
+                ("console", _) => arguments.complaints.push(format!(
+                    "kernel argument kos.console: found '{value}', allowed: services"
+                )),
                 ("data", _) => arguments.complaints.push(format!(
                     "kernel argument kos.data: found '{value}', allowed: serial:ID, with at most \
                      {MAX_SERIAL} letters, digits, dashes, dots or underscores"
@@ -51,7 +57,8 @@ mod tests {
     fn the_disk_is_named_by_its_serial_number() {
         let arguments = Arguments::parse("console=ttyS0 quiet kos.data=serial:kos-data panic=10\n");
         assert_eq!(arguments.data_serial.as_deref(), Some("kos-data"));
-        assert!(arguments.complaints.is_empty());
+        assert!(!arguments.echo_services && arguments.complaints.is_empty());
+        assert!(Arguments::parse("kos.console=services").echo_services);
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Console {
         }
     }
 
-    /// Opens the machine's console. Lines that were said before stay in the log only.
+    /// Opens the machine's console, and says there what was said before it could be opened.
     pub fn open(&self) {
         let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits();
         let opened = OpenOptions::new()
@@ -34,14 +34,20 @@ impl Console {
             .custom_flags(i32::try_from(flags).unwrap_or(0))
             .open("/dev/console");
         // Without a console the box runs all the same; there is nowhere to say so.
+        let first = lock(&self.device).is_none();
         *lock(&self.device) = opened.ok();
+        if first {
+            for line in self.log.lines() {
+                self.say_only_aloud(&line);
+            }
+        }
     }
 
     /// Says one line, with a syslog severity (3 error, 4 warning, 6 information).
     pub fn say(&self, level: u8, message: &str) {
         self.log.push(level, message);
         if let Some(device) = lock(&self.device).as_mut() {
-            let _ = device.write_all(format!("kos: {message}\r\n").as_bytes());
+            let _ = device.write_all(format!("kos: {message}\n").as_bytes());
         }
     }
 
@@ -49,7 +55,7 @@ impl Console {
     /// in front of the machine.
     pub fn say_only_aloud(&self, message: &str) {
         if let Some(device) = lock(&self.device).as_mut() {
-            let _ = device.write_all(format!("kos: {message}\r\n").as_bytes());
+            let _ = device.write_all(format!("kos: {message}\n").as_bytes());
         }
     }
 

@@ -58,6 +58,15 @@ impl Log {
         self.grown.send_replace(());
     }
 
+    /// All lines that the ring holds.
+    pub fn lines(&self) -> Vec<String> {
+        let page = lock(&self.ring).page(0, MAX_PAGE);
+        page.entries
+            .into_iter()
+            .map(|entry| entry.message)
+            .collect()
+    }
+
     /// Lines from `cursor` on; when there are none yet, waits for up to `wait`.
     pub async fn read(&self, cursor: u64, max: usize, wait: Duration) -> LogPage {
         let mut grown = self.grown.subscribe();
@@ -70,7 +79,10 @@ impl Log {
 
 /// Reads what a service writes until its pipe is closed by everybody, which PID 1 itself holds
 /// open: for ever.
-pub async fn follow_output(pipe: OwnedFd, log: Log) -> std::io::Result<()> {
+///
+/// # Errors
+/// When the pipe cannot be waited for or read.
+pub async fn follow_output(pipe: OwnedFd, log: Log, echo: impl Fn(&str)) -> std::io::Result<()> {
     let pipe = descriptor::register(File::from(pipe))?;
     let mut cutter = LineCutter::default();
     let mut buffer = vec![0; 16 * 1024];
@@ -88,6 +100,7 @@ pub async fn follow_output(pipe: OwnedFd, log: Log) -> std::io::Result<()> {
         cutter.feed(buffer.get(..read).unwrap_or_default(), |line| {
             let (level, message) = severity(line);
             log.push(level, message);
+            echo(message);
         });
         if second.elapsed() >= Duration::from_secs(1) {
             second = Instant::now();

@@ -112,6 +112,7 @@ async fn supervise(console: Console, booted: Booted) -> Result<Kind> {
         cgroups,
         syscall_sets,
         changes: watch::Sender::new(1),
+        echo_services,
         shutdown: shutdown::Requests::default(),
     });
     let kernel = Log::new(KERNEL_RING_BYTES);

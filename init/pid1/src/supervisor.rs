@@ -36,6 +36,8 @@ pub struct Shared {
     pub syscall_sets: SyscallSets,
     /// Counts every change of anything that others see.
     pub changes: watch::Sender<u64>,
+    /// Whether services are heard on the machine's console.
+    pub echo_services: bool,
     /// Where requests to go down arrive.
     pub shutdown: shutdown::Requests,
 }

@@ -164,13 +164,22 @@ impl ServiceTask {
         let path = spec::notify_socket(&service.name);
         let notify = descriptor::register(kos_sys::sockets::notify_socket(&path)?)
             .context("cannot wait for notifications")?;
+        // Sending takes the right to write. Nobody else's sandbox has this socket in it.
+        std::os::unix::fs::chown(&path, Some(service.uid), Some(service.uid))
+            .context("cannot give the notification socket to its service")?;
         let null = std::fs::File::open("/dev/null")
             .context("cannot open /dev/null")?
             .into();
         let console = shared.console.clone();
         let name = service.name.clone();
+        let echo_services = shared.echo_services;
         tokio::spawn(async move {
-            if let Err(error) = crate::logs::follow_output(reader, log).await {
+            let echo = |line: &str| {
+                if echo_services {
+                    console.say_only_aloud(&format!("{name}: {line}"));
+                }
+            };
+            if let Err(error) = crate::logs::follow_output(reader, log, echo).await {
                 console.say(3, &format!("output of {name} is lost from now on: {error}"));
             }
         });
