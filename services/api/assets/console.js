@@ -48,7 +48,12 @@
     connection.hidden = text === '';
   }
 
-  document.addEventListener('htmx:sse:after:connection', () => say(''));
+  // The stream that never began is not tried again by htmx.
+  const unconnected = setTimeout(() => say('This page is not live: the box has too many open pages, or does not answer. Reload it to try again.'), 10000);
+  document.addEventListener('htmx:sse:after:connection', () => {
+    clearTimeout(unconnected);
+    say('');
+  });
   document.addEventListener('htmx:sse:error', (event) => {
     // The session has ended: the pairing page says what to do.
     if (event.detail.status === 401) location.reload();

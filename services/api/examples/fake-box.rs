@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p kos-api --example fake-box -- DIR [--no-model]`
 
+#![allow(clippy::unwrap_used, reason = "the fakes are those of the tests")]
+
 #[path = "../tests/api/fakes/mod.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod fakes;
