@@ -14,8 +14,18 @@ struct Civil {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 impl Civil {
@@ -123,6 +133,9 @@ mod tests {
 
     #[test]
     fn the_letters_of_templates() {
-        assert_eq!(strftime_at("%d %b %Y, 100%%", at(951_782_400)), "29 Feb 2000, 100%");
+        assert_eq!(
+            strftime_at("%d %b %Y, 100%%", at(951_782_400)),
+            "29 Feb 2000, 100%"
+        );
     }
 }

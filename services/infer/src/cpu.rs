@@ -17,11 +17,27 @@ pub fn missing() -> Vec<&'static str> {
     let extended = id.get_extended_feature_info();
     let has = |found: Option<bool>| found.unwrap_or(false);
     let needs = [
-        (cfg!(target_feature = "avx2"), "AVX2", has(extended.as_ref().map(|f| f.has_avx2()))),
-        (cfg!(target_feature = "fma"), "FMA", has(basic.as_ref().map(|f| f.has_fma()))),
-        (cfg!(target_feature = "f16c"), "F16C", has(basic.as_ref().map(|f| f.has_f16c()))),
+        (
+            cfg!(target_feature = "avx2"),
+            "AVX2",
+            has(extended.as_ref().map(|f| f.has_avx2())),
+        ),
+        (
+            cfg!(target_feature = "fma"),
+            "FMA",
+            has(basic.as_ref().map(|f| f.has_fma())),
+        ),
+        (
+            cfg!(target_feature = "f16c"),
+            "F16C",
+            has(basic.as_ref().map(|f| f.has_f16c())),
+        ),
         // The kernel must keep the wide registers, too.
-        (cfg!(target_feature = "avx"), "AVX", has(basic.as_ref().map(|f| f.has_oxsave()))),
+        (
+            cfg!(target_feature = "avx"),
+            "AVX",
+            has(basic.as_ref().map(|f| f.has_oxsave())),
+        ),
     ];
     needs
         .into_iter()
@@ -59,6 +75,8 @@ pub fn settle_threads(wanted: Option<usize>) {
 /// How many threads compute.
 #[must_use]
 pub fn threads() -> usize {
-    let set = std::env::var(THREADS).ok().and_then(|text| text.parse().ok());
+    let set = std::env::var(THREADS)
+        .ok()
+        .and_then(|text| text.parse().ok());
     set.unwrap_or_else(candle_core::utils::get_num_threads)
 }

@@ -71,8 +71,14 @@ fn main() -> ExitCode {
 fn arguments() -> Result<Option<Arguments>> {
     use lexopt::prelude::*;
     let size = |text: &str| parse_size(text).with_context(|| format!("{text:?} is no size"));
-    let configured = std::env::var("KOS_MEMORY_LIMIT").ok().filter(|text| !text.is_empty());
-    let configured = configured.as_deref().map(size).transpose().context("$KOS_MEMORY_LIMIT")?;
+    let configured = std::env::var("KOS_MEMORY_LIMIT")
+        .ok()
+        .filter(|text| !text.is_empty());
+    let configured = configured
+        .as_deref()
+        .map(size)
+        .transpose()
+        .context("$KOS_MEMORY_LIMIT")?;
     let mut arguments = Arguments {
         models: "/data/models".into(),
         socket: "/run/kos/infer/infer.sock".into(),
@@ -121,7 +127,10 @@ fn run(arguments: Arguments) -> Result<()> {
 async fn serve(arguments: Arguments) -> Result<()> {
     let (engine, ended) = Engine::start(arguments.limits).context("cannot start the engine")?;
     let engine = Arc::new(engine);
-    let server = Arc::new(Server { library: Library::new(&arguments.models), engine: engine.clone() });
+    let server = Arc::new(Server {
+        library: Library::new(&arguments.models),
+        engine: engine.clone(),
+    });
     let listener = kos_sdk::serve::unix_listener(&arguments.socket)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let serving = axum::serve(listener, http::router(server)).with_graceful_shutdown({

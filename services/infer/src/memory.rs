@@ -63,9 +63,16 @@ mod tests {
     fn the_smaller_limit_counts() {
         let proc = tempfile::tempdir().unwrap();
         std::fs::create_dir(proc.path().join("self")).unwrap();
-        std::fs::write(proc.path().join("meminfo"), "MemTotal: 9 kB\nMemAvailable:  1000 kB\n")
-            .unwrap();
-        std::fs::write(proc.path().join("self/status"), "Name:\tx\nVmRSS:\t  100 kB\n").unwrap();
+        std::fs::write(
+            proc.path().join("meminfo"),
+            "MemTotal: 9 kB\nMemAvailable:  1000 kB\n",
+        )
+        .unwrap();
+        std::fs::write(
+            proc.path().join("self/status"),
+            "Name:\tx\nVmRSS:\t  100 kB\n",
+        )
+        .unwrap();
         let available = |configured| Limits { configured }.available(proc.path()).0;
         assert_eq!(available(None), 1_024_000);
         assert_eq!(available(Some(512_000)), 512_000 - 102_400);

@@ -33,7 +33,11 @@ impl Sampler {
     #[must_use]
     pub fn new(sampling: Sampling) -> Self {
         let state = sampling.seed;
-        Self { sampling, recent: VecDeque::new(), state }
+        Self {
+            sampling,
+            recent: VecDeque::new(),
+            state,
+        }
     }
 
     /// Remembers a token that was read or chosen, for the penalty.
@@ -53,8 +57,11 @@ impl Sampler {
         if self.sampling.temperature <= 0.0 {
             return likeliest(&logits);
         }
-        let mut candidates: Vec<(u32, f64)> =
-            logits.iter().enumerate().map(|(token, &logit)| (token as u32, logit.into())).collect();
+        let mut candidates: Vec<(u32, f64)> = logits
+            .iter()
+            .enumerate()
+            .map(|(token, &logit)| (token as u32, logit.into()))
+            .collect();
         let keep = match self.sampling.top_k {
             0 => candidates.len(),
             top_k => top_k.min(candidates.len()),
@@ -66,7 +73,10 @@ impl Sampler {
         candidates.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let best = candidates[0].1;
         // top-p and min-p look at the odds before the temperature, as llama.cpp orders them.
-        let total: f64 = candidates.iter().map(|(_, logit)| (logit - best).exp()).sum();
+        let total: f64 = candidates
+            .iter()
+            .map(|(_, logit)| (logit - best).exp())
+            .sum();
         let mut sum = 0.0;
         let mut count = 0;
         for (_, logit) in &candidates {
@@ -96,7 +106,11 @@ impl Sampler {
         let mut seen = std::collections::HashSet::new();
         for &token in self.recent.iter().filter(|&&token| seen.insert(token)) {
             if let Some(logit) = logits.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+                *logit = if *logit > 0.0 {
+                    *logit / penalty
+                } else {
+                    *logit * penalty
+                };
             }
         }
     }
@@ -150,7 +164,10 @@ mod tests {
 
     #[test]
     fn cold_is_greedy() {
-        let mut sampler = Sampler::new(Sampling { temperature: 0.0, ..sampling() });
+        let mut sampler = Sampler::new(Sampling {
+            temperature: 0.0,
+            ..sampling()
+        });
         assert_eq!(sampler.choose(vec![0.0, 3.0, 3.0, -1.0]), 1);
     }
 
@@ -167,16 +184,45 @@ mod tests {
     #[test]
     fn cuts_leave_the_likeliest() {
         let logits = [0.0, 2_f32.ln(), 4_f32.ln()];
-        assert_eq!(counts(Sampling { top_k: 2, ..sampling() }, &logits)[0], 0);
-        assert_eq!(counts(Sampling { top_p: 0.5, ..sampling() }, &logits)[..2], [0, 0]);
-        assert_eq!(counts(Sampling { min_p: 0.4, ..sampling() }, &logits)[0], 0);
+        assert_eq!(
+            counts(
+                Sampling {
+                    top_k: 2,
+                    ..sampling()
+                },
+                &logits
+            )[0],
+            0
+        );
+        assert_eq!(
+            counts(
+                Sampling {
+                    top_p: 0.5,
+                    ..sampling()
+                },
+                &logits
+            )[..2],
+            [0, 0]
+        );
+        assert_eq!(
+            counts(
+                Sampling {
+                    min_p: 0.4,
+                    ..sampling()
+                },
+                &logits
+            )[0],
+            0
+        );
     }
 
     #[test]
     fn the_same_seed_chooses_the_same() {
         let run = |seed| {
             let mut sampler = Sampler::new(Sampling { seed, ..sampling() });
-            (0..20).map(|_| sampler.choose(vec![0.0; 100])).collect::<Vec<_>>()
+            (0..20)
+                .map(|_| sampler.choose(vec![0.0; 100]))
+                .collect::<Vec<_>>()
         };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
@@ -184,7 +230,12 @@ mod tests {
 
     #[test]
     fn a_penalty_turns_away_from_repetition() {
-        let cold = Sampling { temperature: 0.0, repeat_penalty: 2.0, repeat_last: 1, ..sampling() };
+        let cold = Sampling {
+            temperature: 0.0,
+            repeat_penalty: 2.0,
+            repeat_last: 1,
+            ..sampling()
+        };
         let mut sampler = Sampler::new(cold);
         sampler.saw(0);
         assert_eq!(sampler.choose(vec![3.0, 2.0]), 1);

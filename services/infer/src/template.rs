@@ -31,14 +31,24 @@ impl Template {
     pub fn compile(source: &str, marks: (&str, &str)) -> Result<Self, Error> {
         let mut environment = Environment::new();
         // What Hugging Face's renderer sets, for which these templates are written.
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()?;
         environment.set_syntax(syntax);
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise);
-        environment.add_function("strftime_now", |format: &str| crate::clock::strftime(format));
+        environment.add_function("strftime_now", |format: &str| {
+            crate::clock::strftime(format)
+        });
         environment.add_template_owned("chat", source.to_owned())?;
-        Ok(Self { environment, begin: marks.0.to_owned(), end: marks.1.to_owned() })
+        Ok(Self {
+            environment,
+            begin: marks.0.to_owned(),
+            end: marks.1.to_owned(),
+        })
     }
 
     /// The prompt that asks for an answer to `messages`.
@@ -65,7 +75,9 @@ fn raise(message: String) -> Result<Value, Error> {
 /// One line that says what went wrong in a template, without its source.
 #[must_use]
 pub fn describe(error: &Error) -> String {
-    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let detail = error
+        .detail()
+        .map_or_else(|| error.kind().to_string(), str::to_owned);
     match error.line() {
         Some(line) => format!("{detail} (line {line} of the model's chat template)"),
         None => detail,
@@ -77,7 +89,10 @@ mod tests {
     use super::*;
 
     fn said(role: &str, content: &str) -> Message {
-        Message { role: role.to_owned(), content: content.to_owned() }
+        Message {
+            role: role.to_owned(),
+            content: content.to_owned(),
+        }
     }
 
     #[test]
@@ -86,16 +101,22 @@ mod tests {
                       {%- if message['role'].startswith('u') %}\n[{{ message.content | trim }}]\n    \
                       {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}>{% endif %}\n";
         let template = Template::compile(source, ("<s>", "</s>")).unwrap();
-        let prompt = template.render(&[said("system", "x"), said("user", " hi ")]).unwrap();
+        let prompt = template
+            .render(&[said("system", "x"), said("user", " hi ")])
+            .unwrap();
         assert_eq!(prompt, "<s>[hi]>");
     }
 
     #[test]
     fn a_template_can_refuse() {
-        let source = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}";
+        let source =
+            "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}";
         let template = Template::compile(source, ("", "")).unwrap();
         let error = template.render(&[said("system", "x")]).unwrap_err();
-        assert_eq!(describe(&error), "no system (line 1 of the model's chat template)");
+        assert_eq!(
+            describe(&error),
+            "no system (line 1 of the model's chat template)"
+        );
     }
 
     #[test]

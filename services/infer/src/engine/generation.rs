@@ -15,11 +15,7 @@ use crate::tokenizer::Utf8Stream;
 const PASS_TOKENS: usize = 64;
 
 /// Runs a job that asks for an answer.
-pub(super) fn run(
-    loaded: &Loaded,
-    job: &Job,
-    stop: &AtomicBool,
-) -> Result<Summary, Failure> {
+pub(super) fn run(loaded: &Loaded, job: &Job, stop: &AtomicBool) -> Result<Summary, Failure> {
     let context = loaded.context(job.settings.context);
     let prompt = prompt_tokens(loaded, &job.prompt)?;
     if prompt.is_empty() {
@@ -116,14 +112,22 @@ impl Generation<'_> {
             if ended {
                 return Ok((answer, "stop"));
             }
-            let enough = self.job.settings.predict.is_some_and(|most| answer.len() >= most);
+            let enough = self
+                .job
+                .settings
+                .predict
+                .is_some_and(|most| answer.len() >= most);
             if enough || self.cache.left() == 0 {
                 break "length";
             }
             logits = self.forward(&[token])?;
         };
         let (text, ended) = self.stops.push(&self.characters.finish());
-        let rest = if ended { String::new() } else { self.stops.finish() };
+        let rest = if ended {
+            String::new()
+        } else {
+            self.stops.finish()
+        };
         self.say(text + &rest);
         Ok((answer, reason))
     }
@@ -140,7 +144,10 @@ impl Generation<'_> {
 fn prompt_tokens(loaded: &Loaded, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
     let request = |text: String| Failure::new(Refusal::Request, text);
     let encode = |text: &str| {
-        loaded.tokenizer.encode(text).map_err(|error| request(error.to_string()))
+        loaded
+            .tokenizer
+            .encode(text)
+            .map_err(|error| request(error.to_string()))
     };
     let render = |messages: &[Message]| match &loaded.template {
         Some(template) => template
@@ -148,14 +155,21 @@ fn prompt_tokens(loaded: &Loaded, prompt: &Prompt) -> Result<Vec<u32>, Failure> 
             .map_err(|error| request(format!("the chat template failed: {}", describe(&error)))),
         None => {
             // A model that was never taught turns gets the texts alone.
-            let texts: Vec<_> = messages.iter().map(|message| message.content.as_str()).collect();
+            let texts: Vec<_> = messages
+                .iter()
+                .map(|message| message.content.as_str())
+                .collect();
             Ok(texts.join("\n\n"))
         }
     };
     match prompt {
         Prompt::Messages(messages) => encode(&render(messages)?),
         Prompt::Raw(text) => encode(text),
-        Prompt::Question { system, text, before } => {
+        Prompt::Question {
+            system,
+            text,
+            before,
+        } => {
             let said = |role: &str, content: &String| Message {
                 role: role.to_owned(),
                 content: content.clone(),
@@ -164,7 +178,10 @@ fn prompt_tokens(loaded: &Loaded, prompt: &Prompt) -> Result<Vec<u32>, Failure> 
             messages.push(said("user", text));
             let mut tokens = before.clone();
             let vocabulary = loaded.tokenizer.vocabulary();
-            if let Some(unknown) = tokens.iter().find(|&&token| vocabulary.entry(token).is_none()) {
+            if let Some(unknown) = tokens
+                .iter()
+                .find(|&&token| vocabulary.entry(token).is_none())
+            {
                 let count = vocabulary.len();
                 return Err(request(format!(
                     "context has the token {unknown}, allowed: below {count}"

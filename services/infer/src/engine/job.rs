@@ -125,7 +125,10 @@ impl Failure {
     /// A failure in words.
     #[must_use]
     pub fn new(refusal: Refusal, text: impl Into<String>) -> Self {
-        Self { refusal, text: text.into() }
+        Self {
+            refusal,
+            text: text.into(),
+        }
     }
 
     /// One that is not the client's fault, with all its causes.

@@ -31,19 +31,32 @@ impl Loaded {
     pub fn load(model: &Model, limits: &Limits, context: usize) -> Result<Self, Failure> {
         let of_file = |error: &dyn std::error::Error| {
             let failure = Failure::internal(error);
-            Failure { text: format!("model file {}: {}", model.file_name(), failure.text), ..failure }
+            Failure {
+                text: format!("model file {}: {}", model.file_name(), failure.text),
+                ..failure
+            }
         };
         let (file, header) = model.open().map_err(|error| Failure::internal(&error))?;
         let config = Config::read(&header.metadata).map_err(|error| of_file(&error))?;
-        check_memory(limits, loaded_bytes(&header, &config, context.min(config.context)))?;
+        check_memory(
+            limits,
+            loaded_bytes(&header, &config, context.min(config.context)),
+        )?;
         let tokenizer = Tokenizer::read(&header.metadata).map_err(|error| of_file(&error))?;
         let template = read_template(&header.metadata, &tokenizer)
+            .map_err(|text| format!("model file {}: {text}", model.file_name()))
             .map_err(|text| Failure::new(Refusal::Internal, text))?;
         let weights = Weights::new(&header, &file);
         let llama = Llama::load(config, tokenizer.vocabulary().len(), &weights)
             .map_err(|error| of_file(&error))?;
         let header_tensors = loaded_bytes(&header, llama.config(), 0);
-        Ok(Self { model: model.clone(), header_tensors, llama, tokenizer, template })
+        Ok(Self {
+            model: model.clone(),
+            header_tensors,
+            llama,
+            tokenizer,
+            template,
+        })
     }
 
     /// Which file it is.
@@ -66,7 +79,10 @@ impl Loaded {
 
     /// Fails when the keys and values of that context do not fit any more.
     pub(super) fn check_context(&self, limits: &Limits, context: usize) -> Result<(), Failure> {
-        check_memory(limits, self.llama.config().cache_bytes(self.context(context)))
+        check_memory(
+            limits,
+            self.llama.config().cache_bytes(self.context(context)),
+        )
     }
 }
 
@@ -95,5 +111,10 @@ fn read_template(
     };
     Template::compile(source, tokenizer.vocabulary().marks())
         .map(Some)
-        .map_err(|error| format!("the model's chat template is not valid: {}", describe(&error)))
+        .map_err(|error| {
+            format!(
+                "the model's chat template is not valid: {}",
+                describe(&error)
+            )
+        })
 }

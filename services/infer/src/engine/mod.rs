@@ -71,11 +71,20 @@ impl Engine {
             expires: None,
             publish,
         };
-        std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-            // Nobody waits any more when main has ended first.
-            let _ = done.send(worker.run(&receiver));
-        })?;
-        Ok((Self { commands, stopping, status }, ended))
+        std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || {
+                // Nobody waits any more when main has ended first.
+                let _ = done.send(worker.run(&receiver));
+            })?;
+        Ok((
+            Self {
+                commands,
+                stopping,
+                status,
+            },
+            ended,
+        ))
     }
 
     /// Puts a job into the queue; its events tell the rest.
@@ -122,9 +131,7 @@ impl Worker {
         loop {
             let command = match self.expires {
                 None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(time) => {
-                    commands.recv_timeout(time.saturating_duration_since(Instant::now()))
-                }
+                Some(time) => commands.recv_timeout(time.saturating_duration_since(Instant::now())),
             };
             let mut job = match command {
                 Ok(Command::Run(job)) => job,
@@ -174,7 +181,10 @@ impl Worker {
         }
         let started = Instant::now();
         if matches!(job.prompt, Prompt::Unload) {
-            let named = self.loaded.as_ref().is_some_and(|l| l.model().name == job.model.name);
+            let named = self
+                .loaded
+                .as_ref()
+                .is_some_and(|l| l.model().name == job.model.name);
             if named {
                 self.unload("a client asked for it");
             }
@@ -265,6 +275,9 @@ fn stopping() -> Failure {
 
 fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic")
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic")
 }
 
+#[cfg(test)]
+mod tests;

@@ -8,18 +8,30 @@ pub(super) struct Stops {
 
 impl Stops {
     pub(super) fn new(texts: Vec<String>) -> Self {
-        Self { texts, held: String::new() }
+        Self {
+            texts,
+            held: String::new(),
+        }
     }
 
     /// Takes a piece; returns what is surely part of the answer, and whether it ends here.
     pub(super) fn push(&mut self, piece: &str) -> (String, bool) {
         self.held.push_str(piece);
-        let found = self.texts.iter().filter_map(|stop| self.held.find(stop)).min();
+        let found = self
+            .texts
+            .iter()
+            .filter_map(|stop| self.held.find(stop))
+            .min();
         if let Some(place) = found {
             self.held.truncate(place);
             return (std::mem::take(&mut self.held), true);
         }
-        let keep = self.texts.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        let keep = self
+            .texts
+            .iter()
+            .map(|stop| overlap(&self.held, stop))
+            .max()
+            .unwrap_or(0);
         let sure = self.held.len() - keep;
         let rest = self.held.split_off(sure);
         (std::mem::replace(&mut self.held, rest), false)
@@ -34,7 +46,10 @@ impl Stops {
 /// Length of the longest end of `text` that `stop` begins with.
 fn overlap(text: &str, stop: &str) -> usize {
     let lengths = stop.char_indices().skip(1).map(|(place, _)| place);
-    lengths.filter(|&length| text.ends_with(&stop[..length])).max().unwrap_or(0)
+    lengths
+        .filter(|&length| text.ends_with(&stop[..length]))
+        .max()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

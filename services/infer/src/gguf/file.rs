@@ -35,7 +35,10 @@ impl Tensor {
     /// Count of numbers.
     #[must_use]
     pub fn elements(&self) -> u64 {
-        self.shape.iter().map(|&dimension| dimension as u64).product()
+        self.shape
+            .iter()
+            .map(|&dimension| dimension as u64)
+            .product()
     }
 }
 
@@ -68,25 +71,39 @@ impl File {
         for place in 0..tensor_count {
             let (name, tensor) = read_tensor(&mut reader, place)?;
             if tensors.insert(name.clone(), tensor).is_some() {
-                return Err(Error::Tensor { name, problem: "is listed twice".to_owned() });
+                return Err(Error::Tensor {
+                    name,
+                    problem: "is listed twice".to_owned(),
+                });
             }
         }
         let header_bytes = reader.offset().next_multiple_of(alignment);
         place_tensors(&mut tensors, header_bytes, alignment, length)?;
-        Ok(Self { version, metadata, tensors, header_bytes })
+        Ok(Self {
+            version,
+            metadata,
+            tensors,
+            header_bytes,
+        })
     }
 }
 
 fn read_version<R: Read>(reader: &mut Reader<R>) -> Result<u32, Error> {
     let magic = reader.bytes4("the magic number")?;
     if &magic != b"GGUF" {
-        return Err(Error::Magic { found: format!("\"{}\"", magic.escape_ascii()) });
+        return Err(Error::Magic {
+            found: format!("\"{}\"", magic.escape_ascii()),
+        });
     }
     match reader.u32("the version")? {
         version @ (2 | 3) => Ok(version),
         found => {
             let swapped = matches!(found.swap_bytes(), 1..=3);
-            let hint = if swapped { " (a file of a big-endian machine)" } else { "" };
+            let hint = if swapped {
+                " (a file of a big-endian machine)"
+            } else {
+                ""
+            };
             Err(Error::Version { found, hint })
         }
     }
@@ -96,14 +113,21 @@ fn read_count<R: Read>(reader: &mut Reader<R>, what: &str, limit: u64) -> Result
     let offset = reader.offset();
     let found = reader.u64(what)?;
     if found > limit {
-        return Err(Error::Limit { what: what.to_owned(), offset, found, limit });
+        return Err(Error::Limit {
+            what: what.to_owned(),
+            offset,
+            found,
+            limit,
+        });
     }
     Ok(found)
 }
 
 fn read_alignment(metadata: &Metadata) -> Result<u64, Error> {
     let key = "general.alignment";
-    let Some(found) = metadata.number(key)? else { return Ok(DEFAULT_ALIGNMENT) };
+    let Some(found) = metadata.number(key)? else {
+        return Ok(DEFAULT_ALIGNMENT);
+    };
     if !(8..=65536).contains(&found) || !found.is_power_of_two() {
         return Err(Error::Metadata {
             key: key.to_owned(),
@@ -117,14 +141,22 @@ fn read_alignment(metadata: &Metadata) -> Result<u64, Error> {
 /// Reads one entry of the tensor list; its offset still counts from the data's start.
 fn read_tensor<R: Read>(reader: &mut Reader<R>, place: u64) -> Result<(String, Tensor), Error> {
     let name = reader.string(&format!("the name of tensor {place}"))?;
-    let wrong = |problem: String| Error::Tensor { name: name.clone(), problem };
+    let wrong = |problem: String| Error::Tensor {
+        name: name.clone(),
+        problem,
+    };
     if name.is_empty() || name.len() > MAX_NAME {
-        return Err(wrong(format!("the name has {} bytes, allowed: 1 to {MAX_NAME}", name.len())));
+        return Err(wrong(format!(
+            "the name has {} bytes, allowed: 1 to {MAX_NAME}",
+            name.len()
+        )));
     }
     let what = format!("tensor '{name}'");
     let dimensions = reader.u32(&what)?;
     if !(1..=4).contains(&dimensions) {
-        return Err(wrong(format!("it has {dimensions} dimensions, allowed: 1 to 4")));
+        return Err(wrong(format!(
+            "it has {dimensions} dimensions, allowed: 1 to 4"
+        )));
     }
     let mut shape = Vec::new();
     let mut elements = 1_u64;
@@ -133,7 +165,11 @@ fn read_tensor<R: Read>(reader: &mut Reader<R>, place: u64) -> Result<(String, T
         // 2^48 numbers are beyond any file; below that no later product can overflow.
         elements = match elements.checked_mul(dimension) {
             Some(product @ 1..=0x1_0000_0000_0000) => product,
-            _ => return Err(wrong(format!("a dimension is {dimension}, allowed: 1 to 2^48 in all"))),
+            _ => {
+                return Err(wrong(format!(
+                    "a dimension is {dimension}, allowed: 1 to 2^48 in all"
+                )));
+            }
         };
         shape.push(dimension as usize);
     }
@@ -150,7 +186,15 @@ fn read_tensor<R: Read>(reader: &mut Reader<R>, place: u64) -> Result<(String, T
     let offset = reader.u64(&what)?;
     shape.reverse();
     let bytes = elements / kind.block_length() * kind.block_bytes();
-    Ok((name, Tensor { kind, shape, offset, bytes }))
+    Ok((
+        name,
+        Tensor {
+            kind,
+            shape,
+            offset,
+            bytes,
+        },
+    ))
 }
 
 /// Checks that every tensor is inside the file and on no other, and makes offsets absolute.
@@ -162,7 +206,10 @@ fn place_tensors(
 ) -> Result<(), Error> {
     let data_bytes = length.saturating_sub(header_bytes);
     for (name, tensor) in tensors.iter_mut() {
-        let wrong = |problem: String| Error::Tensor { name: name.clone(), problem };
+        let wrong = |problem: String| Error::Tensor {
+            name: name.clone(),
+            problem,
+        };
         if !tensor.offset.is_multiple_of(alignment) {
             return Err(wrong(format!(
                 "its data begins at {} of the data, allowed: multiples of {alignment}",
@@ -193,4 +240,3 @@ fn place_tensors(
     }
     Ok(())
 }
-

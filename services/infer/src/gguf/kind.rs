@@ -21,10 +21,46 @@ pub enum Kind {
 
 /// All types of ggml by number, so that a message can name one that is not supported.
 const NAMES: [&str; 40] = [
-    "F32", "F16", "Q4_0", "Q4_1", "Q4_2", "Q4_3", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K",
-    "Q4_K", "Q5_K", "Q6_K", "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S",
-    "IQ2_S", "IQ4_XS", "I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16", "Q4_0_4_4", "Q4_0_4_8",
-    "Q4_0_8_8", "TQ1_0", "TQ2_0", "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4",
+    "F32",
+    "F16",
+    "Q4_0",
+    "Q4_1",
+    "Q4_2",
+    "Q4_3",
+    "Q5_0",
+    "Q5_1",
+    "Q8_0",
+    "Q8_1",
+    "Q2_K",
+    "Q3_K",
+    "Q4_K",
+    "Q5_K",
+    "Q6_K",
+    "Q8_K",
+    "IQ2_XXS",
+    "IQ2_XS",
+    "IQ3_XXS",
+    "IQ1_S",
+    "IQ4_NL",
+    "IQ3_S",
+    "IQ2_S",
+    "IQ4_XS",
+    "I8",
+    "I16",
+    "I32",
+    "I64",
+    "F64",
+    "IQ1_M",
+    "BF16",
+    "Q4_0_4_4",
+    "Q4_0_4_8",
+    "Q4_0_8_8",
+    "TQ1_0",
+    "TQ2_0",
+    "IQ4_NL_4_4",
+    "IQ4_NL_4_8",
+    "IQ4_NL_8_8",
+    "MXFP4",
 ];
 
 impl Kind {
@@ -103,9 +139,24 @@ mod tests {
 
     #[test]
     fn sizes_agree_with_candle() {
-        for kind in [Kind::F32, Kind::F16, Kind::Q4_0, Kind::Q8_0, Kind::Q4K, Kind::Q6K] {
-            assert_eq!(kind.block_length(), kind.candle().block_size() as u64, "{kind:?}");
-            assert_eq!(kind.block_bytes(), kind.candle().type_size() as u64, "{kind:?}");
+        for kind in [
+            Kind::F32,
+            Kind::F16,
+            Kind::Q4_0,
+            Kind::Q8_0,
+            Kind::Q4K,
+            Kind::Q6K,
+        ] {
+            assert_eq!(
+                kind.block_length(),
+                kind.candle().block_size() as u64,
+                "{kind:?}"
+            );
+            assert_eq!(
+                kind.block_bytes(),
+                kind.candle().type_size() as u64,
+                "{kind:?}"
+            );
         }
     }
 

@@ -21,7 +21,11 @@ pub(super) struct Reader<R> {
 impl<R: Read> Reader<R> {
     /// A reader at the start of `source`, which holds `length` bytes.
     pub(super) fn new(source: R, length: u64) -> Self {
-        Self { source, offset: 0, length }
+        Self {
+            source,
+            offset: 0,
+            length,
+        }
     }
 
     /// Bytes read so far.
@@ -62,7 +66,10 @@ impl<R: Read> Reader<R> {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
         self.source
             .read_exact(bytes)
-            .map_err(|source| Error::Read { offset: self.offset, source })?;
+            .map_err(|source| Error::Read {
+                offset: self.offset,
+                source,
+            })?;
         self.offset += bytes.len() as u64;
         Ok(())
     }

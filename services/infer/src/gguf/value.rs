@@ -161,7 +161,9 @@ impl Metadata {
 
     /// All values, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.entries.iter().map(|(key, value)| (key.as_str(), value))
+        self.entries
+            .iter()
+            .map(|(key, value)| (key.as_str(), value))
     }
 
     /// A value, if the file has it.
@@ -250,7 +252,9 @@ impl Metadata {
     /// # Errors
     /// When it is something else.
     pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>, Error> {
-        let Some(values) = self.array(key)? else { return Ok(None) };
+        let Some(values) = self.array(key)? else {
+            return Ok(None);
+        };
         let texts = values.iter().map(|value| match value {
             Value::String(text) => Ok(text.as_str()),
             other => Err(Self::wrong(key, other, "an array of texts")),
@@ -261,5 +265,7 @@ impl Metadata {
 
 /// Turns an optional value into one that must be there.
 pub(crate) fn required<T>(key: &str, value: Option<T>) -> Result<T, Error> {
-    value.ok_or_else(|| Error::Missing { key: key.to_owned() })
+    value.ok_or_else(|| Error::Missing {
+        key: key.to_owned(),
+    })
 }

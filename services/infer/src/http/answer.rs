@@ -69,7 +69,10 @@ impl Writer {
 
 /// The event that comes when the engine ended without one.
 fn lost() -> Event {
-    Event::Failed(Failure::new(Refusal::Internal, "the engine ended before the answer did"))
+    Event::Failed(Failure::new(
+        Refusal::Internal,
+        "the engine ended before the answer did",
+    ))
 }
 
 /// One object a line, as they come. A failure before the first text has its own status; one

@@ -50,19 +50,25 @@ pub(super) async fn chat(
 
 async fn run(
     server: &Server,
-    request: Common,
+    mut request: Common,
     prompt: Prompt,
     shape: Shape,
 ) -> Result<Response, Refused> {
     let model = server.library.find(&request.model)?;
-    let settings = request.options.unwrap_or_default().check()?;
+    let settings = request.settings()?;
     let keep_alive = KeepAlive::read(request.keep_alive.as_ref())?;
     let prompt = match (prompt, keep_alive) {
         (Prompt::Load, KeepAlive::For(time)) if time.is_zero() => Prompt::Unload,
         (prompt, _) => prompt,
     };
     let (events, receiver) = mpsc::unbounded_channel();
-    server.engine.submit(Job { model, prompt, settings, keep_alive, events })?;
+    server.engine.submit(Job {
+        model,
+        prompt,
+        settings,
+        keep_alive,
+        events,
+    })?;
     match request.stream.unwrap_or(true) {
         true => answer::streamed(request.model, shape, receiver).await,
         false => answer::whole(request.model, shape, receiver).await,

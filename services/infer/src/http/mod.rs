@@ -44,7 +44,10 @@ pub fn router(server: Arc<Server>) -> Router {
             Refused::new(StatusCode::NOT_FOUND, format!("there is no {}", uri.path()))
         })
         .method_not_allowed_fallback(|| async {
-            Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed".to_owned())
+            Refused::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method not allowed".to_owned(),
+            )
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(server)

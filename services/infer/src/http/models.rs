@@ -34,7 +34,10 @@ async fn blocking<T: Send + 'static>(
 pub(super) async fn tags(State(server): State<Arc<Server>>) -> Result<Json<Value>, Refused> {
     blocking(move || {
         let models = server.library.models()?;
-        let models: Vec<_> = models.iter().map(|model| entry(&server, model, model.bytes)).collect();
+        let models: Vec<_> = models
+            .iter()
+            .map(|model| entry(&server, model, model.bytes))
+            .collect();
         Ok(Json(json!({ "models": models })))
     })
     .await
@@ -48,17 +51,18 @@ pub(super) async fn running(State(server): State<Arc<Server>>) -> Result<Json<Va
             if let Some(entry) = entry.as_object_mut() {
                 entry.remove("modified_at");
                 // For ever, as Ollama has it, is a time that nobody will see.
-                let expires = status.expires.map_or_else(
-                    || "2318-12-31T23:59:59.000000000Z".to_owned(),
-                    rfc3339,
-                );
+                let expires = status
+                    .expires
+                    .map_or_else(|| "2318-12-31T23:59:59.000000000Z".to_owned(), rfc3339);
                 entry.insert("expires_at".to_owned(), expires.into());
                 entry.insert("size_vram".to_owned(), 0.into());
                 entry.insert("context_length".to_owned(), status.context.into());
             }
             entry
         });
-        Ok(Json(json!({ "models": models.into_iter().collect::<Vec<_>>() })))
+        Ok(Json(
+            json!({ "models": models.into_iter().collect::<Vec<_>>() }),
+        ))
     })
     .await
 }
@@ -93,7 +97,11 @@ pub(super) async fn show(
         let model = server.library.find(&request.model)?;
         let details = server.library.details(&model)?;
         let (_, header) = model.open()?;
-        let template = header.metadata.text("tokenizer.chat_template").ok().flatten();
+        let template = header
+            .metadata
+            .text("tokenizer.chat_template")
+            .ok()
+            .flatten();
         let license = header.metadata.text("general.license").ok().flatten();
         Ok(Json(json!({
             "license": license.unwrap_or_default(),
@@ -114,7 +122,10 @@ fn model_info(header: &gguf::File, verbose: bool) -> Map<String, Value> {
     let mut info = Map::new();
     for (key, value) in header.metadata.iter() {
         let hidden = matches!(value, gguf::Value::Array(_)) && !verbose;
-        info.insert(key.to_owned(), if hidden { Value::Null } else { plain(value) });
+        info.insert(
+            key.to_owned(),
+            if hidden { Value::Null } else { plain(value) },
+        );
     }
     let parameters: u64 = header.tensors.values().map(gguf::Tensor::elements).sum();
     info.insert("general.parameter_count".to_owned(), parameters.into());

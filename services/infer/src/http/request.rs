@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::Refused;
-use crate::options::Options;
+use crate::options::{Options, Settings};
 use crate::template::Message;
 
 /// Most messages in one conversation.
@@ -72,7 +72,7 @@ pub(super) struct Common {
     #[serde(default)]
     pub(super) stream: Option<bool>,
     #[serde(default)]
-    pub(super) options: Option<Options>,
+    options: Option<Value>,
     #[serde(default)]
     pub(super) keep_alive: Option<Value>,
     #[serde(default)]
@@ -90,7 +90,10 @@ pub(super) fn parse<T: DeserializeOwned>(
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Refused::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the request is too large, allowed: at most {} bytes", super::MAX_BODY),
+            format!(
+                "the request is too large, allowed: at most {} bytes",
+                super::MAX_BODY
+            ),
         ),
         status => Refused::new(status, rejection.body_text()),
     })?;
@@ -118,11 +121,24 @@ fn refuse(asked: bool, what: &str) -> Result<(), Refused> {
 }
 
 impl Common {
+    /// The options, in range.
+    pub(super) fn settings(&mut self) -> Result<Settings, Refused> {
+        let options = match self.options.take() {
+            None | Some(Value::Null) => Options::default(),
+            Some(value) => serde_path_to_error::deserialize(value)
+                .map_err(|error| Refused::bad(format!("options.{error}")))?,
+        };
+        Ok(options.check()?)
+    }
+
     fn check(&self) -> Result<(), Refused> {
         refuse(asked(&self.format), "format")?;
         refuse(asked(&self.images), "images")?;
         match asked(&self.think) {
-            true => Err(Refused::bad(format!("{:?} does not support thinking", self.model))),
+            true => Err(Refused::bad(format!(
+                "{:?} does not support thinking",
+                self.model
+            ))),
             false => Ok(()),
         }
     }
@@ -133,7 +149,10 @@ impl Generate {
     pub(super) fn check(&self) -> Result<(), Refused> {
         refuse(!self.suffix.is_empty(), "suffix")?;
         refuse(!self.template.is_empty(), "template")?;
-        refuse(self.raw && !self.context.is_empty(), "context together with raw")?;
+        refuse(
+            self.raw && !self.context.is_empty(),
+            "context together with raw",
+        )?;
         self.common.check()
     }
 }
@@ -142,25 +161,33 @@ impl Chat {
     /// As [`Generate::check`]; and the messages in the template's terms.
     pub(super) fn check(&mut self) -> Result<Vec<Message>, Refused> {
         if asked(&self.tools) {
-            return Err(Refused::bad(format!("{:?} does not support tools", self.common.model)));
+            return Err(Refused::bad(format!(
+                "{:?} does not support tools",
+                self.common.model
+            )));
         }
         self.common.check()?;
         if self.messages.len() > MAX_MESSAGES {
             let found = self.messages.len();
-            return Err(Refused::bad(format!("{found} messages, allowed: {MAX_MESSAGES}")));
+            return Err(Refused::bad(format!(
+                "{found} messages, allowed: {MAX_MESSAGES}"
+            )));
         }
-        let checked = std::mem::take(&mut self.messages).into_iter().map(|message| {
-            refuse(asked(&message.images), "images")?;
-            refuse(asked(&message.tool_calls), "tool_calls")?;
-            match message.role.as_str() {
-                "system" | "user" | "assistant" | "tool" => {
-                    Ok(Message { role: message.role, content: message.content })
+        let checked = std::mem::take(&mut self.messages)
+            .into_iter()
+            .map(|message| {
+                refuse(asked(&message.images), "images")?;
+                refuse(asked(&message.tool_calls), "tool_calls")?;
+                match message.role.as_str() {
+                    "system" | "user" | "assistant" | "tool" => Ok(Message {
+                        role: message.role,
+                        content: message.content,
+                    }),
+                    role => Err(Refused::bad(format!(
+                        "message role {role:?} is not valid, allowed: system, user, assistant, tool"
+                    ))),
                 }
-                role => Err(Refused::bad(format!(
-                    "message role {role:?} is not valid, allowed: system, user, assistant, tool"
-                ))),
-            }
-        });
+            });
         checked.collect()
     }
 }

@@ -58,7 +58,10 @@ impl Details {
             parameter_size: parameter_size(parameters),
             quantization_level: quantization(header).to_owned(),
         };
-        Self { summary, digest: digest(model, header) }
+        Self {
+            summary,
+            digest: digest(model, header),
+        }
     }
 }
 
@@ -74,7 +77,10 @@ fn digest(model: &Model, header: &gguf::File) -> String {
     for (name, tensor) in &header.tensors {
         hash.update(format!("{name} {tensor:?}\n"));
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A count as Ollama writes it: `8.0B`, `134.5M`.
@@ -102,7 +108,10 @@ fn quantization(header: &gguf::File) -> &'static str {
             for tensor in header.tensors.values() {
                 *bytes.entry(tensor.kind.name()).or_default() += tensor.bytes;
             }
-            bytes.into_iter().max_by_key(|&(_, b)| b).map_or(Kind::F32.name(), |(name, _)| name)
+            bytes
+                .into_iter()
+                .max_by_key(|&(_, b)| b)
+                .map_or(Kind::F32.name(), |(name, _)| name)
         }
     }
 }

@@ -71,7 +71,11 @@ impl Model {
     /// The file's name, for messages.
     #[must_use]
     pub fn file_name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// Opens the file and reads its header.
@@ -79,11 +83,18 @@ impl Model {
     /// # Errors
     /// When it cannot be read, or is not a sound GGUF file.
     pub fn open(&self) -> Result<(fs::File, gguf::File), Error> {
-        let read = |source| Error::Read { path: self.file_name(), source };
+        let read = |source| Error::Read {
+            path: self.file_name(),
+            source,
+        };
         let file = fs::File::open(&self.path).map_err(read)?;
         let length = file.metadata().map_err(read)?.len();
-        let header = gguf::File::read(BufReader::with_capacity(1 << 18, &file), length)
-            .map_err(|source| Error::File { file: self.file_name(), source })?;
+        let header = gguf::File::read(BufReader::with_capacity(1 << 18, &file), length).map_err(
+            |source| Error::File {
+                file: self.file_name(),
+                source,
+            },
+        )?;
         Ok((file, header))
     }
 }
@@ -99,7 +110,10 @@ impl Library {
     /// The library of a directory, which may come to exist later.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), known: Mutex::default() }
+        Self {
+            directory: directory.to_owned(),
+            known: Mutex::default(),
+        }
     }
 
     /// All models, the last changed first. A directory that does not exist holds none.
@@ -107,8 +121,10 @@ impl Library {
     /// # Errors
     /// When the directory cannot be read.
     pub fn models(&self) -> Result<Vec<Model>, Error> {
-        let read =
-            |source| Error::Read { path: self.directory.display().to_string(), source };
+        let read = |source| Error::Read {
+            path: self.directory.display().to_string(),
+            source,
+        };
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -118,8 +134,13 @@ impl Library {
         for entry in entries.take(MAX_MODELS) {
             let path = entry.map_err(read)?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str());
-            let Some(stem) = stem.filter(|stem| valid(stem)) else { continue };
-            if path.extension().is_some_and(|extension| extension == "gguf") {
+            let Some(stem) = stem.filter(|stem| valid(stem)) else {
+                continue;
+            };
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "gguf")
+            {
                 models.extend(describe(tagged(stem), path));
             }
         }
@@ -133,11 +154,16 @@ impl Library {
     /// When there is none.
     pub fn find(&self, name: &str) -> Result<Model, Error> {
         if !valid(name) {
-            return Err(Error::Name { name: name.chars().take(MAX_NAME).collect() });
+            return Err(Error::Name {
+                name: name.chars().take(MAX_NAME).collect(),
+            });
         }
         let stem = name.strip_suffix(":latest").unwrap_or(name);
-        describe(tagged(stem), self.directory.join(format!("{stem}.gguf")))
-            .ok_or_else(|| Error::NotFound { name: name.to_owned() })
+        describe(tagged(stem), self.directory.join(format!("{stem}.gguf"))).ok_or_else(|| {
+            Error::NotFound {
+                name: name.to_owned(),
+            }
+        })
     }
 
     /// What a model's header says of it, for lists.
@@ -164,21 +190,27 @@ impl Library {
 }
 
 fn tagged(stem: &str) -> String {
-    if stem.contains(':') { stem.to_owned() } else { format!("{stem}:latest") }
+    if stem.contains(':') {
+        stem.to_owned()
+    } else {
+        format!("{stem}:latest")
+    }
 }
 
 fn valid(name: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+@".contains(&byte);
-    !name.is_empty()
-        && name.len() <= MAX_NAME
-        && !name.starts_with('.')
-        && name.bytes().all(letter)
+    !name.is_empty() && name.len() <= MAX_NAME && !name.starts_with('.') && name.bytes().all(letter)
 }
 
 fn describe(name: String, path: PathBuf) -> Option<Model> {
     let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-    Some(Model { name, path, bytes: metadata.len(), modified })
+    Some(Model {
+        name,
+        path,
+        bytes: metadata.len(),
+        modified,
+    })
 }
 
 #[cfg(test)]
@@ -196,7 +228,12 @@ mod tests {
         fs::write(directory.join("notes.txt"), "x").unwrap();
         fs::create_dir(directory.join("c.gguf")).unwrap();
         let library = Library::new(&directory);
-        let mut names: Vec<_> = library.models().unwrap().into_iter().map(|m| m.name).collect();
+        let mut names: Vec<_> = library
+            .models()
+            .unwrap()
+            .into_iter()
+            .map(|m| m.name)
+            .collect();
         names.sort();
         assert_eq!(names, ["a:latest", "b:1b"]);
         assert!(library.find("a").is_ok() && library.find("a:latest").is_ok());
@@ -204,14 +241,28 @@ mod tests {
         assert!(matches!(library.find("b"), Err(Error::NotFound { .. })));
         assert!(matches!(library.find("c"), Err(Error::NotFound { .. })));
         for name in ["../secret", "", ".hidden", "a/b", "x\0y", &"a".repeat(300)] {
-            assert!(matches!(library.find(name), Err(Error::Name { .. })), "{name:?}");
+            assert!(
+                matches!(library.find(name), Err(Error::Name { .. })),
+                "{name:?}"
+            );
         }
-        let error = library.details(&library.find("a").unwrap()).unwrap_err().to_string();
-        assert!(error.contains("a.gguf") && error.contains("truncated"), "{error}");
+        let error = library
+            .details(&library.find("a").unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("a.gguf") && error.contains("truncated"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_missing_directory_is_an_empty_library() {
-        assert!(Library::new(Path::new("/nonexistent")).models().unwrap().is_empty());
+        assert!(
+            Library::new(Path::new("/nonexistent"))
+                .models()
+                .unwrap()
+                .is_empty()
+        );
     }
 }

@@ -47,7 +47,11 @@ impl Pass {
                 }));
             }
         }
-        Ok(Some(Tensor::from_vec(mask, (1, group * count, total), &Device::Cpu)?))
+        Ok(Some(Tensor::from_vec(
+            mask,
+            (1, group * count, total),
+            &Device::Cpu,
+        )?))
     }
 }
 

@@ -35,7 +35,11 @@ impl Cache {
                 })
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Self { layers, tokens: 0, limit })
+        Ok(Self {
+            layers,
+            tokens: 0,
+            limit,
+        })
     }
 
     /// Tokens in the cache.
@@ -69,7 +73,10 @@ impl Cache {
         layer.values = grown(&layer.values, start, end, limit)?;
         layer.keys.slice_set(keys, 1, start)?;
         layer.values.slice_set(values, 1, start)?;
-        Ok((layer.keys.narrow(1, 0, end)?, layer.values.narrow(1, 0, end)?))
+        Ok((
+            layer.keys.narrow(1, 0, end)?,
+            layer.values.narrow(1, 0, end)?,
+        ))
     }
 }
 

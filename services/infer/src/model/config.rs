@@ -44,10 +44,17 @@ impl Config {
         let architecture = "general.architecture";
         let found = required(architecture, metadata.text(architecture)?)?;
         if found != "llama" {
-            return Err(Error::Architecture { found: found.to_owned(), allowed: ARCHITECTURES });
+            return Err(Error::Architecture {
+                found: found.to_owned(),
+                allowed: ARCHITECTURES,
+            });
         }
         if metadata.number("llama.expert_count")?.unwrap_or(0) > 0 {
-            return Err(unsupported("llama.expert_count", "above 0", "0 (no mixture of experts)"));
+            return Err(unsupported(
+                "llama.expert_count",
+                "above 0",
+                "0 (no mixture of experts)",
+            ));
         }
         let embedding = dimension(metadata, "llama.embedding_length")?;
         let heads = dimension(metadata, "llama.attention.head_count")?;
@@ -84,7 +91,11 @@ impl Config {
         }
         let rope_base = metadata.float("llama.rope.freq_base")?.unwrap_or(10000.0);
         if rope_base <= 1.0 {
-            return Err(unsupported("llama.rope.freq_base", rope_base, "more than 1"));
+            return Err(unsupported(
+                "llama.rope.freq_base",
+                rope_base,
+                "more than 1",
+            ));
         }
         Ok(Self {
             embedding,
@@ -113,12 +124,12 @@ impl Config {
     }
 }
 
-fn unsupported(
-    what: &'static str,
-    found: impl ToString,
-    allowed: impl Into<String>,
-) -> Error {
-    Error::Unsupported { what, found: found.to_string(), allowed: allowed.into() }
+fn unsupported(what: &'static str, found: impl ToString, allowed: impl Into<String>) -> Error {
+    Error::Unsupported {
+        what,
+        found: found.to_string(),
+        allowed: allowed.into(),
+    }
 }
 
 fn dimension(metadata: &Metadata, key: &'static str) -> Result<usize, Error> {
@@ -145,11 +156,17 @@ fn rope_scale(metadata: &Metadata) -> Result<f64, Error> {
         // Files of Llama 3.1 carry their scaling as a tensor instead (`rope_freqs.weight`).
         ("none", None) => Ok(1.0),
         ("none" | "linear", Some(factor)) if factor > 0.0 => {
-            Ok(if kind == "linear" || metadata.get(key).is_none() { factor } else { 1.0 })
+            Ok(if kind == "linear" || metadata.get(key).is_none() {
+                factor
+            } else {
+                1.0
+            })
         }
-        ("none" | "linear", Some(factor)) => {
-            Err(unsupported("llama.rope.scaling.factor", factor, "more than 0"))
-        }
+        ("none" | "linear", Some(factor)) => Err(unsupported(
+            "llama.rope.scaling.factor",
+            factor,
+            "more than 0",
+        )),
         ("linear", None) => Ok(1.0),
         (other, _) => Err(unsupported(key, other, "none, linear")),
     }

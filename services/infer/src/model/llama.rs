@@ -31,11 +31,7 @@ impl Llama {
     ///
     /// # Errors
     /// When a tensor is missing, of another shape, or unreadable.
-    pub fn load(
-        config: Config,
-        vocabulary: usize,
-        weights: &Weights<'_>,
-    ) -> Result<Self, Error> {
+    pub fn load(config: Config, vocabulary: usize, weights: &Weights<'_>) -> Result<Self, Error> {
         let width = config.embedding;
         let embedding = weights.matrix("token_embd.weight", vocabulary, width)?;
         let output = match weights.has("output.weight") {
@@ -45,9 +41,8 @@ impl Llama {
         };
         let layers = (0..config.layers)
             .map(|layer| {
-                let norm = |part: &str| {
-                    weights.vector(&format!("blk.{layer}.{part}_norm.weight"), width)
-                };
+                let norm =
+                    |part: &str| weights.vector(&format!("blk.{layer}.{part}_norm.weight"), width);
                 Ok(Layer {
                     attention_norm: norm("attn")?,
                     attention: Attention::load(&config, weights, layer)?,
@@ -83,7 +78,11 @@ impl Llama {
         let (cosines, sines) = self.rope.angles(cache.tokens(), count)?;
         let group = self.config.heads / self.config.kv_heads;
         let mask = Pass::mask(cache.tokens(), count, group)?;
-        let pass = Pass { cosines, sines, mask };
+        let pass = Pass {
+            cosines,
+            sines,
+            mask,
+        };
         let tokens = Tensor::new(tokens, &Device::Cpu)?;
         let mut stream = self.embedding.rows(&tokens)?;
         for (place, layer) in self.layers.iter().enumerate() {
@@ -95,7 +94,9 @@ impl Llama {
         cache.advance(count);
         // Only the last token's logits are ever asked for.
         let last = stream.narrow(0, count - 1, 1)?.contiguous()?;
-        let logits = self.output.forward(&rms_norm(&last, &self.norm, epsilon)?)?;
+        let logits = self
+            .output
+            .forward(&rms_norm(&last, &self.norm, epsilon)?)?;
         let logits = logits.flatten_all()?.to_vec1::<f32>()?;
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Err(Error::NotFinite);

@@ -25,7 +25,10 @@ impl Rope {
             true => weights.vector(FACTORS, pairs)?.to_vec1::<f32>()?,
             false => vec![1.0; pairs],
         };
-        if let Some(found) = factors.iter().find(|&&factor| !(factor > 0.0 && factor.is_finite())) {
+        if let Some(found) = factors
+            .iter()
+            .find(|&&factor| !(factor > 0.0 && factor.is_finite()))
+        {
             return Err(Error::Unsupported {
                 what: FACTORS,
                 found: format!("{found}"),

@@ -61,7 +61,9 @@ impl<'a> Weights<'a> {
             .header
             .tensors
             .get(name)
-            .ok_or_else(|| Error::Missing { name: name.to_owned() })?;
+            .ok_or_else(|| Error::Missing {
+                name: name.to_owned(),
+            })?;
         if tensor.shape != shape {
             return Err(Error::Shape {
                 name: name.to_owned(),
@@ -73,7 +75,10 @@ impl<'a> Weights<'a> {
         let mut bytes = vec![0; tensor.bytes as usize];
         self.file
             .read_exact_at(&mut bytes, tensor.offset)
-            .map_err(|source| Error::Read { name: name.to_owned(), source })?;
+            .map_err(|source| Error::Read {
+                name: name.to_owned(),
+                source,
+            })?;
         let storage = QStorage::from_data(bytes.into(), &Device::Cpu, tensor.kind.candle())?;
         Ok(QTensor::new(storage, shape)?)
     }
@@ -107,7 +112,11 @@ impl Matrix {
 /// candle makes of some of them at their first use.
 #[must_use]
 pub fn loaded_bytes(header: &gguf::File, config: &Config, context: usize) -> u64 {
-    let weights: u64 = header.tensors.values().map(|t| t.bytes + packed_bytes(t)).sum();
+    let weights: u64 = header
+        .tensors
+        .values()
+        .map(|t| t.bytes + packed_bytes(t))
+        .sum();
     // A tensor's bytes pass through a buffer of their own while they are read.
     let largest = header.tensors.values().map(|t| t.bytes).max().unwrap_or(0);
     weights + largest + config.cache_bytes(context)
@@ -116,7 +125,9 @@ pub fn loaded_bytes(header: &gguf::File, config: &Config, context: usize) -> u64
 /// Size of candle 0.11's tiles for one tensor: with AVX2, Q4_K and Q6_K always get them.
 /// (Q8_0 gets them with VNNI; counting that everywhere errs on the safe side.)
 fn packed_bytes(tensor: &gguf::Tensor) -> u64 {
-    let &[rows, columns] = tensor.shape.as_slice() else { return 0 };
+    let &[rows, columns] = tensor.shape.as_slice() else {
+        return 0;
+    };
     if rows % TILE_ROWS != 0 || columns % TILE_COLUMNS != 0 {
         return 0;
     }

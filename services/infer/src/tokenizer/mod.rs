@@ -55,11 +55,18 @@ impl Tokenizer {
                 Family::Pieces(Pieces::read(metadata, &vocabulary)?)
             }
             other => {
-                return Err(Error::Family { found: other.to_owned(), allowed: "gpt2, llama" });
+                return Err(Error::Family {
+                    found: other.to_owned(),
+                    allowed: "gpt2, llama",
+                });
             }
         };
         let special = special_pattern(&vocabulary)?;
-        Ok(Self { vocabulary, family, special })
+        Ok(Self {
+            vocabulary,
+            family,
+            special,
+        })
     }
 
     /// The vocabulary.
@@ -111,7 +118,9 @@ impl Tokenizer {
     /// character: see [`Utf8Stream`].
     #[must_use]
     pub fn bytes(&self, token: u32) -> Vec<u8> {
-        let Some(entry) = self.vocabulary.entry(token) else { return Vec::new() };
+        let Some(entry) = self.vocabulary.entry(token) else {
+            return Vec::new();
+        };
         match (entry.kind, &self.family) {
             (vocabulary::Kind::Control | vocabulary::Kind::Unknown, _) => Vec::new(),
             (vocabulary::Kind::UserDefined, _) => entry.text.clone().into_bytes(),
@@ -131,4 +140,3 @@ fn special_pattern(vocabulary: &Vocabulary) -> Result<Option<Regex>, Error> {
     let names: Vec<_> = names.into_iter().map(fancy_regex::escape).collect();
     Regex::new(&names.join("|")).map(Some).map_err(Error::split)
 }
-

@@ -33,7 +33,10 @@ impl Pairs {
                 allowed: allowed.to_owned(),
             };
             // The left part may begin with a space that is itself; none of its others is one.
-            let space = line.char_indices().skip(1).find(|(_, letter)| *letter == ' ');
+            let space = line
+                .char_indices()
+                .skip(1)
+                .find(|(_, letter)| *letter == ' ');
             let (left, right) = space
                 .map(|(middle, _)| (&line[..middle], &line[middle + 1..]))
                 .ok_or_else(|| wrong("two parts with a space between"))?;
@@ -41,14 +44,23 @@ impl Pairs {
             let joined = token(&[left, right].concat());
             match (token(left), token(right), joined) {
                 (Some(left), Some(right), Some(joined)) => {
-                    merges.entry((left, right)).or_insert((place as u32, joined));
+                    merges
+                        .entry((left, right))
+                        .or_insert((place as u32, joined));
                 }
                 _ => return Err(wrong("parts that are tokens and make a token")),
             }
         }
-        let letters = (0..=255).map(|byte| vocabulary.token(&letter(byte).to_string())).collect();
+        let letters = (0..=255)
+            .map(|byte| vocabulary.token(&letter(byte).to_string()))
+            .collect();
         let bytes = (0..=255).map(|byte| (letter(byte), byte)).collect();
-        Ok(Self { split, merges, letters, bytes })
+        Ok(Self {
+            split,
+            merges,
+            letters,
+            bytes,
+        })
     }
 
     pub(super) fn begins(&self) -> bool {
@@ -70,7 +82,9 @@ impl Pairs {
                 }
             }
             // A byte that the vocabulary lacks has no token: it is left out.
-            let symbols = word.bytes().filter_map(|byte| self.letters[usize::from(byte)]);
+            let symbols = word
+                .bytes()
+                .filter_map(|byte| self.letters[usize::from(byte)]);
             tokens.extend(merge(symbols, |left, right| {
                 let &(rank, joined) = self.merges.get(&(left, right))?;
                 Some((-f64::from(rank), joined))

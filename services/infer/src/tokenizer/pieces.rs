@@ -28,7 +28,11 @@ impl Pieces {
         let values = required(SCORES, metadata.array(SCORES)?)?;
         if values.len() != vocabulary.len() {
             let (found, allowed) = (values.len(), vocabulary.len());
-            return Err(Error::Count { key: SCORES, found, allowed });
+            return Err(Error::Count {
+                key: SCORES,
+                found,
+                allowed,
+            });
         }
         let score = |(place, value): (usize, &Value)| match value {
             Value::Float(score) if !score.is_nan() => Ok(*score),
@@ -39,12 +43,25 @@ impl Pieces {
                 allowed: "a number".to_owned(),
             }),
         };
-        let scores = values.iter().enumerate().map(score).collect::<Result<_, _>>()?;
+        let scores = values
+            .iter()
+            .enumerate()
+            .map(score)
+            .collect::<Result<_, _>>()?;
         let bytes = (0..=255).map(|byte: u8| vocabulary.token(&format!("<0x{byte:02X}>")));
         let unknown = metadata.number("tokenizer.ggml.unknown_token_id")?;
-        let unknown = unknown.filter(|&token| token < vocabulary.len()).map(|token| token as u32);
-        let leading_space = metadata.truth("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-        Ok(Self { scores, leading_space, bytes: bytes.collect(), unknown })
+        let unknown = unknown
+            .filter(|&token| token < vocabulary.len())
+            .map(|token| token as u32);
+        let leading_space = metadata
+            .truth("tokenizer.ggml.add_space_prefix")?
+            .unwrap_or(true);
+        Ok(Self {
+            scores,
+            leading_space,
+            bytes: bytes.collect(),
+            unknown,
+        })
     }
 
     /// Encodes text that stands at the beginning or after a special token: there the family
@@ -64,11 +81,15 @@ impl Pieces {
         };
         let written = |number: u32| match number.checked_sub(UNKNOWN) {
             Some(place) => texts.borrow()[place as usize].clone(),
-            None => vocabulary.entry(number).map_or_else(String::new, |entry| entry.text.clone()),
+            None => vocabulary
+                .entry(number)
+                .map_or_else(String::new, |entry| entry.text.clone()),
         };
         let mut letter_bytes = [0; 4];
-        let symbols: Vec<u32> =
-            text.chars().map(|letter| number(letter.encode_utf8(&mut letter_bytes))).collect();
+        let symbols: Vec<u32> = text
+            .chars()
+            .map(|letter| number(letter.encode_utf8(&mut letter_bytes)))
+            .collect();
         let joined = merge(symbols.into_iter(), |left, right| {
             let token = vocabulary.token(&[written(left), written(right)].concat())?;
             Some((self.scores[token as usize], token))
@@ -88,7 +109,9 @@ impl Pieces {
 /// The bytes that a token stands for.
 pub(super) fn bytes(text: &str, kind: Kind) -> Vec<u8> {
     if kind == Kind::Byte {
-        let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+        let digits = text
+            .strip_prefix("<0x")
+            .and_then(|rest| rest.strip_suffix('>'));
         if let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             return vec![byte];
         }

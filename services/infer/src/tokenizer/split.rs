@@ -5,8 +5,7 @@ use fancy_regex::Regex;
 
 use super::Error;
 
-const GPT2: &str =
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -30,7 +29,12 @@ const RULES: [Rules; 5] = [
         whole_words: true,
         begins: true,
     },
-    Rules { names: &["gpt-2"], patterns: &[GPT2], whole_words: false, begins: false },
+    Rules {
+        names: &["gpt-2"],
+        patterns: &[GPT2],
+        whole_words: false,
+        begins: false,
+    },
     Rules {
         names: &["smollm", "starcoder", "refact", "command-r"],
         patterns: &[DIGIT, GPT2],
@@ -43,7 +47,12 @@ const RULES: [Rules; 5] = [
         whole_words: false,
         begins: false,
     },
-    Rules { names: &["tekken"], patterns: &[TEKKEN], whole_words: true, begins: true },
+    Rules {
+        names: &["tekken"],
+        patterns: &[TEKKEN],
+        whole_words: true,
+        begins: true,
+    },
 ];
 
 /// Cuts text into words.
@@ -56,10 +65,20 @@ pub(super) struct Split {
 impl Split {
     /// The rules of that name.
     pub(super) fn named(name: &str) -> Result<Self, Error> {
-        let rules = RULES.iter().find(|rules| rules.names.contains(&name)).ok_or_else(|| {
-            let names: Vec<_> = RULES.iter().flat_map(|rules| rules.names).copied().collect();
-            Error::Splitting { found: name.to_owned(), allowed: names.join(", ") }
-        })?;
+        let rules = RULES
+            .iter()
+            .find(|rules| rules.names.contains(&name))
+            .ok_or_else(|| {
+                let names: Vec<_> = RULES
+                    .iter()
+                    .flat_map(|rules| rules.names)
+                    .copied()
+                    .collect();
+                Error::Splitting {
+                    found: name.to_owned(),
+                    allowed: names.join(", "),
+                }
+            })?;
         let patterns = rules.patterns.iter().map(|pattern| Regex::new(pattern));
         Ok(Self {
             patterns: patterns.collect::<Result<_, _>>().map_err(Error::split)?,
@@ -105,10 +124,15 @@ mod tests {
             words("llama-bpe", text),
             ["It", "'s", " ", "123", "45", " ", " ok", "\n\n", " x"]
         );
-        assert_eq!(words("gpt-2", text), ["It", "'s", " 12345", " ", " ok", "\n\n", " x"]);
+        assert_eq!(
+            words("gpt-2", text),
+            ["It", "'s", " 12345", " ", " ok", "\n\n", " x"]
+        );
         assert_eq!(
             words("smollm", text),
-            ["It", "'s", " ", "1", "2", "3", "4", "5", " ", " ok", "\n\n", " x"]
+            [
+                "It", "'s", " ", "1", "2", "3", "4", "5", " ", " ok", "\n\n", " x"
+            ]
         );
         assert_eq!(words("qwen2", "12"), ["1", "2"]);
     }
@@ -116,6 +140,9 @@ mod tests {
     #[test]
     fn unknown_rules_are_named() {
         let error = Split::named("jais-2").err().unwrap().to_string();
-        assert!(error.contains("'jais-2'") && error.contains("llama-bpe"), "{error}");
+        assert!(
+            error.contains("'jais-2'") && error.contains("llama-bpe"),
+            "{error}"
+        );
     }
 }

@@ -10,8 +10,14 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 
 /// Names by which well-known models end a turn, although their files name another token as
 /// the end of the text.
-const TURN_ENDS: [&str; 6] =
-    ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"];
+const TURN_ENDS: [&str; 6] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+];
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +57,20 @@ impl Vocabulary {
     pub(super) fn read(metadata: &Metadata) -> Result<Self, Error> {
         let texts = required(TOKENS, metadata.texts(TOKENS)?)?;
         if texts.is_empty() {
-            return Err(Error::Count { key: TOKENS, found: 0, allowed: 1 });
+            return Err(Error::Count {
+                key: TOKENS,
+                found: 0,
+                allowed: 1,
+            });
         }
         let kinds = read_kinds(metadata, texts.len())?;
         let entries: Vec<_> = texts
             .iter()
             .zip(kinds)
-            .map(|(&text, kind)| Entry { text: text.to_owned(), kind })
+            .map(|(&text, kind)| Entry {
+                text: text.to_owned(),
+                kind,
+            })
             .collect();
         let mut numbers = HashMap::with_capacity(entries.len());
         for (number, entry) in entries.iter().enumerate() {
@@ -74,7 +87,14 @@ impl Vocabulary {
             ends.extend(number.filter(|&n| entries[n as usize].kind == Kind::Control));
         }
         let add_begin = metadata.truth("tokenizer.ggml.add_bos_token")?;
-        Ok(Self { entries, numbers, begin, add_begin, ends, end })
+        Ok(Self {
+            entries,
+            numbers,
+            begin,
+            add_begin,
+            ends,
+            end,
+        })
     }
 
     pub(super) fn begin_by_default(&mut self, default: bool) {
@@ -127,16 +147,27 @@ impl Vocabulary {
     pub(super) fn special(&self) -> impl Iterator<Item = &str> {
         self.entries
             .iter()
-            .filter(|entry| matches!(entry.kind, Kind::Control | Kind::UserDefined))
+            .filter(|entry| {
+                matches!(
+                    entry.kind,
+                    Kind::Control | Kind::UserDefined | Kind::Unknown
+                )
+            })
             .map(|entry| entry.text.as_str())
             .filter(|text| !text.is_empty())
     }
 }
 
 fn read_kinds(metadata: &Metadata, count: usize) -> Result<Vec<Kind>, Error> {
-    let Some(values) = metadata.array(TYPES)? else { return Ok(vec![Kind::Normal; count]) };
+    let Some(values) = metadata.array(TYPES)? else {
+        return Ok(vec![Kind::Normal; count]);
+    };
     if values.len() != count {
-        return Err(Error::Count { key: TYPES, found: values.len(), allowed: count });
+        return Err(Error::Count {
+            key: TYPES,
+            found: values.len(),
+            allowed: count,
+        });
     }
     let kind = |(place, value): (usize, &Value)| match value {
         // 5 marks a token that is listed but not used.
@@ -156,7 +187,9 @@ fn read_kinds(metadata: &Metadata, count: usize) -> Result<Vec<Kind>, Error> {
 }
 
 fn read_role(metadata: &Metadata, key: &'static str, count: usize) -> Result<Option<u32>, Error> {
-    let Some(found) = metadata.number(key)? else { return Ok(None) };
+    let Some(found) = metadata.number(key)? else {
+        return Ok(None);
+    };
     if found >= count {
         return Err(Error::Entry {
             key,
