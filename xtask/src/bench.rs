@@ -21,6 +21,7 @@ use crate::image::{self, Image, ImageArgs};
 use crate::kernel::KernelArgs;
 use crate::model::Model;
 use crate::stage::{Stage, Stages};
+use crate::userland;
 use crate::workspace::Workspace;
 
 /// The floor's init, one of the tests' programs.
@@ -135,8 +136,11 @@ impl Bench<'_> {
         scratch: &Path,
     ) -> Result<Bench<'a>> {
         stages.run("floor", |stage| {
-            let programs = workspace.target().join(&board.target).join("release");
-            let floor_program = std::fs::read(programs.join(FLOOR)).context("read kos-floor")?;
+            let program = |name: &str| {
+                let path = userland::program(workspace, board, name);
+                std::fs::read(&path).with_context(|| format!("read {}", path.display()))
+            };
+            let floor_program = program(FLOOR)?;
             let mut addition = Archive::default();
             addition.file(&format!("bin/{FLOOR}"), 0o755, floor_program.clone());
             let floor = scratch.join("floor.initramfs");
@@ -146,11 +150,7 @@ impl Bench<'_> {
                 [normal, image::compress(&addition.to_bytes())?].concat(),
             )?;
 
-            let recipe = image::Recipe {
-                workspace,
-                board,
-                programs: &programs,
-            };
+            let recipe = image::Recipe { workspace, board };
             let mut components = Vec::new();
             for (path, bytes) in recipe
                 .archive()?
@@ -166,11 +166,7 @@ impl Bench<'_> {
             }
             let mut least = Archive::default();
             least.file("init", 0o755, floor_program);
-            least.file(
-                "bin/kos-api",
-                0o755,
-                std::fs::read(programs.join("kos-api"))?,
-            );
+            least.file("bin/kos-api", 0o755, program("kos-api")?);
             let floor_only_bytes = image::compress(&least.to_bytes())?.len();
 
             let model = Model::check(&workspace.root().join(MODEL))?;

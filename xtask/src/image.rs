@@ -100,13 +100,9 @@ pub fn build(
     args: &ImageArgs,
 ) -> Result<Image> {
     let kernel = kernel::build(workspace, stages, board, &args.kernel)?;
-    let programs = userland::build(workspace, stages, board, args.test)?;
+    userland::build(workspace, stages, board, args.test)?;
     stages.run("image", |stage| {
-        let recipe = Recipe {
-            workspace,
-            board,
-            programs: &programs,
-        };
+        let recipe = Recipe { workspace, board };
         recipe.write(stage, &kernel, args.test)
     })
 }
@@ -117,8 +113,6 @@ pub struct Recipe<'a> {
     pub workspace: &'a Workspace,
     /// The board.
     pub board: &'a Board,
-    /// The directory of the compiled programs.
-    pub programs: &'a Path,
 }
 
 impl Recipe<'_> {
@@ -241,7 +235,7 @@ impl Recipe<'_> {
     }
 
     fn program(&self, name: &str) -> Result<Vec<u8>> {
-        let path = self.programs.join(name);
+        let path = userland::program(self.workspace, self.board, name);
         std::fs::read(&path).with_context(|| format!("read the program {}", path.display()))
     }
 

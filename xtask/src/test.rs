@@ -330,12 +330,7 @@ impl Results {
 
 /// Builds the archive of the image a second time, from its inputs, and compares bytes.
 fn reproduce(workspace: &Workspace, board: &Board, image: &Image, stage: &Stage) -> Result<()> {
-    let programs = workspace.target().join(&board.target).join("release");
-    let recipe = Recipe {
-        workspace,
-        board,
-        programs: &programs,
-    };
+    let recipe = Recipe { workspace, board };
     stage.note("writing and compressing the initramfs again");
     let again = image::compress(&recipe.archive()?.to_bytes())?;
     let first = std::fs::read(&image.initramfs)?;

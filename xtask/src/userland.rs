@@ -1,9 +1,11 @@
 //! `cargo xtask userland`: the image's programs, static and free of this machine's paths.
 //!
 //! Two calls of cargo: kos-infer is compiled for newer processors than the rest, so that a box
-//! whose processor is too old still boots and its console says so.
+//! whose processor is too old still boots and its console says so. Each has a target directory of
+//! its own: beside `--remap-path-prefix` cargo leaves the other flags out of its file names, and
+//! in one directory the two would compile everything anew by turns.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -36,20 +38,20 @@ pub enum Flags {
 
 /// The `userland` command.
 pub fn run(workspace: &Workspace, stages: &mut Stages, board: &Board) -> Result<()> {
-    let directory = build(workspace, stages, board, false)?;
+    build(workspace, stages, board, false)?;
     for name in PACKAGES.iter().chain([&INFER]) {
-        println!("{}", directory.join(name).display());
+        println!("{}", program(workspace, board, name).display());
     }
     Ok(())
 }
 
-/// Compiles the programs, those of the test image too if asked; returns their directory.
+/// Compiles the programs, those of the test image too if asked.
 pub fn build(
     workspace: &Workspace,
     stages: &mut Stages,
     board: &Board,
     tests_too: bool,
-) -> Result<PathBuf> {
+) -> Result<()> {
     hostpackages::ensure(stages, &[hostpackages::USERLAND])?;
     stages.run("userland", |stage| {
         let mut common = cargo(workspace, board, Flags::Common, "build");
@@ -59,10 +61,28 @@ pub fn build(
         stage.run(&mut common)?;
         let mut infer = cargo(workspace, board, Flags::Infer, "build");
         stage.run(infer.args(["--package", INFER]))?;
-        let directory = workspace.target().join(&board.target).join("release");
-        check(workspace, stage, &directory)?;
-        Ok(directory)
+        check(workspace, stage, board)
     })
+}
+
+/// Where a program is, once it is built.
+pub fn program(workspace: &Workspace, board: &Board, name: &str) -> PathBuf {
+    let flags = if name == INFER {
+        Flags::Infer
+    } else {
+        Flags::Common
+    };
+    target_directory(workspace, flags)
+        .join(&board.target)
+        .join("release")
+        .join(name)
+}
+
+fn target_directory(workspace: &Workspace, flags: Flags) -> PathBuf {
+    match flags {
+        Flags::Common => workspace.target().to_path_buf(),
+        Flags::Infer => workspace.target().join("infer"),
+    }
 }
 
 /// Cargo with the target and the flags of the image's programs, so that tests and lints meet the
@@ -89,6 +109,9 @@ pub fn cargo(workspace: &Workspace, board: &Board, flags: Flags, subcommand: &st
         &board.target,
     ]);
     cargo
+        .arg("--target-dir")
+        .arg(target_directory(workspace, flags));
+    cargo
 }
 
 /// Directories of this machine, and what stands for them in a program.
@@ -104,10 +127,10 @@ fn private_paths(workspace: &Workspace) -> Vec<(PathBuf, &'static str)> {
 }
 
 /// Every program is there, static, and names no directory of this machine.
-fn check(workspace: &Workspace, stage: &Stage, directory: &Path) -> Result<()> {
+fn check(workspace: &Workspace, stage: &Stage, board: &Board) -> Result<()> {
     for name in PACKAGES.iter().chain([&INFER]) {
         stage.note(format!("checking {name}"));
-        let path = directory.join(name);
+        let path = program(workspace, board, name);
         let bytes =
             std::fs::read(&path).with_context(|| format!("read the program {}", path.display()))?;
         ensure!(
