@@ -33,8 +33,9 @@ const MAX_FILES: usize = 1024;
 
 /// Kernel settings that hold for the whole box, each with its reason.
 const SYSCTLS: [(&str, &str); 10] = [
-    // The API listens on port 80 without a capability; nothing else may bind TCP ports (Landlock).
-    ("net.ipv4.ip_unprivileged_port_start", "80"),
+    // The API listens on port 80, DHCP renews from port 68, and neither needs a capability for it.
+    // TCP ports are guarded by Landlock, name by name.
+    ("net.ipv4.ip_unprivileged_port_start", "68"),
     // Addresses from router advertisements, wherever a link comes up.
     ("net.ipv6.conf.default.accept_ra", "1"),
     ("net.ipv6.conf.all.accept_ra", "1"),
@@ -124,6 +125,7 @@ pub fn boot(console: &Console) -> Result<Booted> {
     Ok(Booted {
         cgroups,
         own_group,
+        echo_services: arguments.echo_services,
         data,
         services,
         syscall_sets,

@@ -99,6 +99,7 @@ async fn supervise(console: Console, booted: Booted) -> Result<Kind> {
     let Booted {
         cgroups,
         own_group,
+        echo_services,
         data,
         services,
         syscall_sets,

@@ -150,6 +150,9 @@ impl Worker {
                 }
                 Ok(Err(failure)) => {
                     panicked = false;
+                    if failure.refusal == Refusal::Gone {
+                        tracing::info!("{}: {}", job.model.name, failure.text);
+                    }
                     Event::Failed(failure)
                 }
                 Err(payload) => {

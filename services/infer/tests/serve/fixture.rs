@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +15,7 @@ pub const LONG: Duration = Duration::from_secs(120);
 pub struct Service {
     pub child: Child,
     directory: tempfile::TempDir,
+    log: Receiver<String>,
 }
 
 impl Service {
@@ -31,7 +33,7 @@ impl Service {
         let socket = directory.path().join("s");
         // A socket left by a run before.
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-        let child = Command::new(env!("CARGO_BIN_EXE_kos-infer"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kos-infer"))
             .args(["--threads", "1", "--models"])
             .arg(&models)
             .arg("--socket")
@@ -40,15 +42,27 @@ impl Service {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut service = Self { child, directory };
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, log) = channel();
+        std::thread::spawn(move || {
+            // The pipe is read to its end, whether or not the test still looks.
+            for line in lines.map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let service = Self {
+            child,
+            directory,
+            log,
+        };
         // Its first line comes when it listens.
-        let stdout = service.child.stdout.take().unwrap();
-        let mut lines = BufReader::new(stdout);
-        let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
-        assert!(line.contains("serving"), "{line}");
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        service.wait_for_log("serving");
         service
+    }
+
+    /// Waits for a line of the log that has `part` in it.
+    pub fn wait_for_log(&self, part: &str) {
+        while !self.log.recv_timeout(LONG).expect(part).contains(part) {}
     }
 
     pub fn socket(&self) -> PathBuf {

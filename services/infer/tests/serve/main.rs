@@ -378,6 +378,8 @@ fn a_client_that_leaves_stops_its_generation() {
         assert_eq!(read_head(&mut reader), (200, true));
         assert!(read_chunk(&mut reader).is_some());
     }
+    // Some were told from those whose answer was at its end.
+    service.wait_for_log("the client left");
     // Those that never read, streamed or not, and one that leaves before its answer begins.
     for stream in [true, false] {
         endless["stream"] = stream.into();
