@@ -1,6 +1,11 @@
 //! Damaged, truncated and foreign files: an error that says what is wrong, never a panic, never
 //! memory for what is not there.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says by its panic what went wrong"
+)]
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};

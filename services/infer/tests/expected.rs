@@ -7,6 +7,11 @@
 //! all are below half the smallest distance between the best two logits of the 32 choices: the
 //! greedy tokens must be equal on every processor.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says by its panic what went wrong"
+)]
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 

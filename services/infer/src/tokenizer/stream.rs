@@ -18,7 +18,8 @@ impl Utf8Stream {
             whole += chunk.valid().len();
             let invalid = chunk.invalid();
             let at_end = whole + invalid.len() == self.held.len();
-            if !invalid.is_empty() && !(at_end && could_go_on(invalid)) {
+            let held = at_end && could_go_on(invalid);
+            if !invalid.is_empty() && !held {
                 text.push(char::REPLACEMENT_CHARACTER);
                 whole += invalid.len();
             }

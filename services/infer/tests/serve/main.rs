@@ -1,5 +1,10 @@
 //! The program itself, over its Unix socket: Ollama's routes, and clients that misbehave.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says by its panic what went wrong"
+)]
+
 mod fixture;
 
 use std::path::Path;
