@@ -54,8 +54,6 @@ impl Stages {
         let log_path = self
             .logs
             .join(format!("{}.log", name.replace([' ', '/'], "-")));
-        let log = File::create(&log_path)
-            .with_context(|| format!("create the log {}", log_path.display()))?;
         let started = Instant::now();
         let cpu_before = children_cpu_time();
         let shown = Arc::new(Shown {
@@ -71,7 +69,7 @@ impl Stages {
         let ticker = Ticker::start(Arc::clone(&shown));
         let stage = Stage {
             shown,
-            log: Mutex::new(log),
+            log: Mutex::default(),
             log_path,
         };
         let outcome = work(&stage);
@@ -103,7 +101,8 @@ impl Stages {
 /// The stage that is running.
 pub struct Stage {
     shown: Arc<Shown>,
-    log: Mutex<File>,
+    /// Opened by the first program that runs: a stage with nothing to do keeps the last log.
+    log: Mutex<Option<File>>,
     log_path: PathBuf,
 }
 
@@ -181,7 +180,13 @@ impl Stage {
 
     fn write_log(&self, line: &str) -> Result<()> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(log, "{line}").with_context(|| format!("write {}", self.log_path.display()))
+        let write = |log: &mut Option<File>| {
+            if log.is_none() {
+                *log = Some(File::create(&self.log_path)?);
+            }
+            log.as_mut().map_or(Ok(()), |file| writeln!(file, "{line}"))
+        };
+        write(&mut log).with_context(|| format!("write the log {}", self.log_path.display()))
     }
 }
 
