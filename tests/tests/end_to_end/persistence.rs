@@ -87,6 +87,17 @@ fn a_box_that_lost_its_power_comes_back() -> Result<()> {
         .stranger()
         .with("cookie", &session)
         .get("/api/v1/system")?;
+    // The third way down: what `kill 1` is elsewhere.
+    let signal = json!({ "signal": "SIGTERM" });
+    guest
+        .api()
+        .post_json("/api/v1/services/init/kill", signal)?;
+    assert_eq!(guest.wait_power_off()?, "kos: power off");
+    assert!(
+        disk.file_system()?.was_left_clean(),
+        "{:?}",
+        disk.file_system()?
+    );
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
+use kos_manifest::signal;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
@@ -82,8 +83,8 @@ pub async fn kill(
     body: Result<Json<Kill>, JsonRejection>,
 ) -> Result<StatusCode, ApiError> {
     let Json(body) = body?;
-    let signal = signal_number(&body.signal).ok_or_else(|| {
-        let names: Vec<&str> = SIGNALS.iter().map(|(name, _)| *name).collect();
+    let signal = signal::number(&body.signal).ok_or_else(|| {
+        let names: Vec<&str> = signal::names().collect();
         ApiError::BadRequest(format!(
             "no signal '{}'; allowed: {}",
             body.signal,
@@ -98,28 +99,6 @@ pub async fn kill(
 /// Any other path below `/api/v1`.
 pub async fn no_such_route(uri: Uri) -> ApiError {
     ApiError::NotFound(format!("nothing is at {}", uri.path()))
-}
-
-/// Signals that make sense for a service, with their numbers on Linux (the same on x86-64 and
-/// aarch64, `signal(7)`).
-const SIGNALS: [(&str, i32); 12] = [
-    ("SIGHUP", 1),
-    ("SIGINT", 2),
-    ("SIGQUIT", 3),
-    ("SIGABRT", 6),
-    ("SIGKILL", 9),
-    ("SIGUSR1", 10),
-    ("SIGSEGV", 11),
-    ("SIGUSR2", 12),
-    ("SIGPIPE", 13),
-    ("SIGTERM", 15),
-    ("SIGCONT", 18),
-    ("SIGSTOP", 19),
-];
-
-fn signal_number(name: &str) -> Option<i32> {
-    let (_, number) = SIGNALS.iter().find(|(known, _)| *known == name)?;
-    Some(*number)
 }
 
 /// What is true now, or the error that keeps it from being known.
