@@ -29,7 +29,8 @@ pub fn console(app: Arc<App>) -> Router {
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}", delete(sessions::end))
         .route("/settings", get(settings::show).put(settings::replace))
-        .fallback(services::no_such_route);
+        // Not a fallback: the pass-through below would take what this nest leaves over.
+        .route("/{*rest}", any(services::no_such_route));
     let own = Router::new()
         .nest("/api/v1", api)
         .route("/", get(page::show))
