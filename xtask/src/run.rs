@@ -86,15 +86,13 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, board: &Board, args: RunA
         ensure!(is_free(port), "port {port} of 127.0.0.1 is taken");
     }
     hostpackages::ensure(stages, &[hostpackages::MACHINE])?;
-    // Opened first: another run may hold it.
-    let scratch = tempfile::Builder::new()
-        .prefix("run-")
-        .tempdir_in(workspace.out()?)?;
-    let path = args
+    // A disk of the user's is opened before minutes of building: another run may hold it. A scratch
+    // one is made after them, so that nothing is left behind when they are interrupted.
+    let named = args
         .data
-        .clone()
-        .unwrap_or_else(|| scratch.path().join("data.img"));
-    let disk = prepare_disk(stages, &path, args.data_size, model.as_ref())?;
+        .as_deref()
+        .map(|path| prepare_disk(stages, path, args.data_size, model.as_ref()))
+        .transpose()?;
     let kernel = KernelArgs {
         kernel_source: args.kernel.kernel_source.clone(),
     };
@@ -107,6 +105,16 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, board: &Board, args: RunA
             test: false,
         },
     )?;
+    let scratch = tempfile::Builder::new()
+        .prefix("run-")
+        .tempdir_in(workspace.out()?)?;
+    let disk = match named {
+        Some(disk) => disk,
+        None => {
+            let path = scratch.path().join("data.img");
+            prepare_disk(stages, &path, args.data_size, model.as_ref())?
+        }
+    };
 
     let (sender, events) = mpsc::channel();
     forward_signals(sender.clone())?;
