@@ -150,7 +150,11 @@ async fn supervise(console: Console, booted: Booted) -> Result<Kind> {
 }
 
 async fn announce_ready(supervisor: Arc<Supervisor>, system: Arc<System>) {
-    supervisor.settled().await;
+    tokio::select! {
+        () = supervisor.settled() => {}
+        // Services that stop settle, too; that is not being ready.
+        _ = supervisor.shared().shutdown.requested() => return,
+    }
     let now = kos_sys::clock::boottime_milliseconds();
     system.ready_ms.store(now, Ordering::Relaxed);
     supervisor.shared().changed();

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use kos_sdk::stop::Stop;
 use tokio::sync::watch;
 
 use crate::app::App;
@@ -116,10 +117,9 @@ async fn serve(options: Options) -> Result<()> {
         let stopping = stopping.clone();
         async move { live.run(stopping).await }
     });
+    let mut signals = Stop::listen().context("cannot handle signals")?;
     let stop_requested = tokio::spawn(async move {
-        if let Err(error) = kos_sdk::stop::requested().await {
-            tracing::error!("cannot wait for signals: {error}");
-        }
+        signals.requested().await;
         stop.send_replace(true);
     });
     kos_sdk::notify::ready_with("serving");

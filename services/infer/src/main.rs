@@ -11,6 +11,7 @@ use kos_infer::http::Server;
 use kos_infer::library::Library;
 use kos_infer::memory::{Limits, parse_size};
 use kos_infer::{cpu, http};
+use kos_sdk::stop::Stop;
 
 const HELP: &str = "\
 Runs language models from GGUF files and serves them in Ollama's HTTP shape on a Unix socket.
@@ -147,12 +148,10 @@ async fn serve(arguments: Arguments) -> Result<()> {
         arguments.socket.display(),
         cpu::threads()
     );
+    let mut signals = Stop::listen().context("cannot handle signals")?;
     kos_sdk::notify::ready_with("ready");
     let well = tokio::select! {
-        signal = kos_sdk::stop::requested() => {
-            signal.context("cannot wait for signals")?;
-            true
-        }
+        () = signals.requested() => true,
         ended = ended => ended.unwrap_or(false),
         ended = &mut serving => {
             ended.context("the server panicked")?.context("cannot serve")?;

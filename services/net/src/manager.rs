@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::FutureExt;
+use kos_sdk::stop::Stop;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -95,17 +96,13 @@ pub async fn run(options: Options) -> Result<()> {
     manager.netlink.set_loopback_up().await?;
     manager.dump().await?;
 
-    let stop = kos_sdk::stop::requested();
-    tokio::pin!(stop);
+    let mut stop = Stop::listen().context("cannot handle signals")?;
     let patience = Instant::now() + READY_TIMEOUT;
     loop {
         manager.publish()?;
         let expiry = manager.next_expiry();
         tokio::select! {
-            stopped = &mut stop => {
-                stopped.context("cannot handle signals")?;
-                break;
-            }
+            () = stop.requested() => break,
             event = events.recv() => match event {
                 Some(event) => manager.on_event(event).await?,
                 None => bail!("the netlink connection has ended"),

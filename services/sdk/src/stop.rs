@@ -1,18 +1,34 @@
-//! Stopping: waits for PID 1's SIGTERM, or for Ctrl-C when started by hand.
+//! Stopping: PID 1's SIGTERM, or Ctrl-C when the service was started by hand.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Resolves when the service has been asked to stop, and tells PID 1 that it heard.
-///
-/// # Errors
-/// When the signal handlers cannot be installed.
-pub async fn requested() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Hears requests to stop from the moment it is made. Make it before the service says that it is
+/// ready: a SIGTERM that nobody handles kills.
+#[derive(Debug)]
+pub struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    /// Installs the handlers.
+    ///
+    /// # Errors
+    /// When the kernel refuses them.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Stop {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    crate::notify::stopping();
-    Ok(())
+
+    /// Waits for a request to stop, and tells PID 1 that it was heard. May be dropped and called
+    /// again without losing one.
+    pub async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        crate::notify::stopping();
+    }
 }
