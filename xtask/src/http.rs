@@ -8,8 +8,11 @@ use anyhow::{Context, Result, bail};
 
 /// Between two tries: a small part of what is measured, and no load for the guest.
 const PAUSE: Duration = Duration::from_millis(20);
-/// QEMU accepts for a guest that does not listen yet; such a connection never answers.
-const TRY_LIMIT: Duration = Duration::from_secs(20);
+/// QEMU accepts for a guest that has no address yet, and then tries at ever longer intervals to
+/// reach it: such a connection is given up, or it would measure those intervals.
+const GET_LIMIT: Duration = Duration::from_millis(300);
+/// An answer that takes its time: the first token of an emulated guest.
+const POST_LIMIT: Duration = Duration::from_secs(60);
 
 /// A client of one address.
 pub struct Client {
@@ -61,7 +64,12 @@ impl Client {
         );
         let deadline = Instant::now() + limit;
         loop {
-            let problem = match self.ask(&request, wanted) {
+            let try_limit = if wanted.is_some() {
+                POST_LIMIT
+            } else {
+                GET_LIMIT
+            };
+            let problem = match self.ask(&request, wanted, try_limit) {
                 Ok(answer) => return Ok(answer),
                 Err(problem) => problem,
             };
@@ -72,9 +80,9 @@ impl Client {
         }
     }
 
-    fn ask(&self, request: &str, wanted: Option<&str>) -> Result<String> {
+    fn ask(&self, request: &str, wanted: Option<&str>, try_limit: Duration) -> Result<String> {
         let mut stream = TcpStream::connect(self.address).context("connect")?;
-        stream.set_read_timeout(Some(TRY_LIMIT))?;
+        stream.set_read_timeout(Some(try_limit))?;
         stream.write_all(request.as_bytes()).context("ask")?;
         let mut answer = Vec::new();
         let mut chunk = [0; 4096];
