@@ -1,52 +1,60 @@
 //! Signals by name, as manifests, the API and reasons write them.
 
-/// The signals that have a name in kOS, with their Linux numbers (the same on x86-64 and ARM).
-const SIGNALS: [(&str, i32); 21] = [
-    ("SIGHUP", 1),
-    ("SIGINT", 2),
-    ("SIGQUIT", 3),
-    ("SIGILL", 4),
-    ("SIGTRAP", 5),
-    ("SIGABRT", 6),
-    ("SIGBUS", 7),
-    ("SIGFPE", 8),
-    ("SIGKILL", 9),
-    ("SIGUSR1", 10),
-    ("SIGSEGV", 11),
-    ("SIGUSR2", 12),
-    ("SIGPIPE", 13),
-    ("SIGALRM", 14),
-    ("SIGTERM", 15),
-    ("SIGCHLD", 17),
-    ("SIGCONT", 18),
-    ("SIGSTOP", 19),
-    ("SIGXCPU", 24),
-    ("SIGXFSZ", 25),
-    ("SIGSYS", 31),
+/// The signals that have a name, in the order of their numbers from 1 (x86-64 and ARM, signal(7)).
+const NAMES: [&str; 31] = [
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
 ];
 
 /// The name of a signal; `signal 34` for one without.
 pub fn name(number: i32) -> String {
-    SIGNALS
-        .iter()
-        .find(|(_, known)| *known == number)
-        .map_or_else(
-            || format!("signal {number}"),
-            |(name, _)| (*name).to_owned(),
-        )
+    number
+        .checked_sub(1)
+        .and_then(|index| NAMES.get(usize::try_from(index).ok()?))
+        .map_or_else(|| format!("signal {number}"), |name| (*name).to_owned())
 }
 
 /// The number of a signal by its name, with or without `SIG`.
 pub fn number(name: &str) -> Option<i32> {
-    SIGNALS
+    NAMES
         .iter()
-        .find(|(known, _)| *known == name || known.strip_prefix("SIG") == Some(name))
-        .map(|(_, number)| *number)
+        .zip(1..)
+        .find(|(known, _)| **known == name || known.strip_prefix("SIG") == Some(name))
+        .map(|(_, number)| number)
 }
 
 /// All names, for an error that says what is allowed.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    SIGNALS.iter().map(|(name, _)| *name)
+    NAMES.into_iter()
 }
 
 #[cfg(test)]
@@ -60,5 +68,6 @@ mod tests {
             ("SIGKILL", Some(9), Some(9))
         );
         assert_eq!((name(34).as_str(), number("SIGNOT")), ("signal 34", None));
+        assert_eq!((name(0).as_str(), number("SYS")), ("signal 0", Some(31)));
     }
 }

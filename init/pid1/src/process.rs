@@ -13,7 +13,7 @@ use kos_sys::reap::Exit;
 use kos_sys::sockets::{Received, receive};
 use kos_sys::spawn::{Child, Namespaces, Spawn};
 use kos_sys::watch::Watch;
-use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
@@ -144,9 +144,9 @@ impl Process {
 
     /// Sends a signal to the program, through the sandbox's init.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let signal = Signal::from_named_raw(signal)
-            .with_context(|| format!("there is no {}", kos_manifest::signal::name(signal)))?;
-        pidfd_send_signal(&self.child.pidfd, signal).context("cannot signal the process")
+        self.child
+            .signal(signal)
+            .context("cannot signal the process")
     }
 
     /// Kills everything in the cgroup at once.

@@ -189,20 +189,6 @@ fn credentials(header: &libc::msghdr) -> Option<(i32, u32)> {
     None
 }
 
-/// One packet with its sender as `(bytes, pid, uid)`; `None` when there is none now or ever more.
-/// The shape for callers that watch the process by other means and need no end of stream.
-///
-/// # Errors
-/// As [`receive`].
-pub fn receive_with_credentials(
-    socket: BorrowedFd<'_>,
-) -> Result<Option<(Vec<u8>, i32, u32)>, SysError> {
-    match receive(socket)? {
-        Received::Packet(packet) => Ok(Some((packet.bytes, packet.pid, packet.uid))),
-        Received::Nothing | Received::Closed => Ok(None),
-    }
-}
-
 /// Sends one packet, waiting while the receiver's queue is full.
 ///
 /// # Errors
@@ -287,9 +273,14 @@ mod tests {
         send(theirs.as_fd(), b"two").unwrap();
         let own = std::process::id() as i32;
         for expected in [b"one", b"two"] {
-            let (bytes, pid, uid) = receive_with_credentials(ours.as_fd()).unwrap().unwrap();
-            assert_eq!((bytes.as_slice(), pid), (expected.as_slice(), own));
-            assert_eq!(uid, rustix::process::getuid().as_raw());
+            let Received::Packet(packet) = receive(ours.as_fd()).unwrap() else {
+                panic!("nothing has come");
+            };
+            assert_eq!(
+                (packet.bytes.as_slice(), packet.pid),
+                (expected.as_slice(), own)
+            );
+            assert_eq!(packet.uid, rustix::process::getuid().as_raw());
         }
         drop(theirs);
         assert_eq!(receive(ours.as_fd()).unwrap(), Received::Closed);
