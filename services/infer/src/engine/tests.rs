@@ -1,3 +1,5 @@
+//! What the engine does with requests, cancellations and panics, on the tiny models.
+
 use std::path::Path;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
