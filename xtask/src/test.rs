@@ -275,11 +275,10 @@ impl Packages {
                 let mut cargo = workspace.cargo();
                 cargo.args([subcommand, "--release", "--locked"]);
                 for package in HOST {
-                    cargo.args(["--package", package]);
-                }
-                if matches!(self, Packages::HostUnit) {
-                    // The end-to-end suites are integration tests and come later.
-                    cargo.args(["--lib", "--bins"]);
+                    // The suites that boot images, and their fixture's own tests, come later.
+                    if *package != END_TO_END || matches!(self, Packages::Host) {
+                        cargo.args(["--package", package]);
+                    }
                 }
                 cargo
             }
