@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -36,7 +37,7 @@ impl Disk {
             .truncate(false)
             .open(path)
             .with_context(|| format!("open the data disk {}", path.display()))?;
-        if file.try_lock().is_err() {
+        if !lock(&file) {
             bail!("the data disk {} is in use by another run", path.display());
         }
         let disk = Disk {
@@ -213,6 +214,20 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         return Err(format!("found {text}, allowed: 16M or more"));
     }
     Ok(bytes)
+}
+
+/// Takes the lock, if it is free or becomes free at once: a program that another thread is just
+/// starting shares our descriptors, and with them a lock that was let go, until it is executed.
+fn lock(file: &File) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let deadline = Instant::now() + PATIENCE;
+    while file.try_lock().is_err() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
 }
 
 fn tool(name: &str) -> Command {

@@ -51,9 +51,10 @@ impl Stages {
 
     /// Does `work` under a name that is shown while it lasts.
     pub fn run<T>(&mut self, name: &str, work: impl FnOnce(&Stage) -> Result<T>) -> Result<T> {
-        let log_path = self
-            .logs
-            .join(format!("{}.log", name.replace([' ', '/'], "-")));
+        let log_path = self.logs.join(format!(
+            "{}.log",
+            name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-")
+        ));
         let started = Instant::now();
         let cpu_before = children_cpu_time();
         let shown = Arc::new(Shown {
