@@ -6,6 +6,8 @@ mod clean;
 mod cpio;
 mod datadisk;
 mod digest;
+#[allow(dead_code)]
+mod disk;
 mod fragments;
 mod hostpackages;
 mod http;
