@@ -135,10 +135,26 @@ pub struct SystemStatus {
     pub version: String,
     /// Time since the kernel started.
     pub uptime_ms: u64,
+    /// Name of the board that the image was made for; empty when the image does not say.
+    pub board: String,
+    /// One line about the board.
+    pub board_description: String,
+    /// The disk that the box booted from: device, model, size; empty when it is not known.
+    pub boot_disk: String,
     /// `disk` or `tmpfs`: what `/data` is.
     pub data_kind: String,
-    /// The device, or why there is none.
+    /// The device, or why there is none, as a sentence.
     pub data_detail: String,
+    /// [`DataProblem`] by name; empty when there is none.
+    pub data_problem: String,
+    /// What the owner can do about it, in sentences; empty when there is no problem.
+    pub data_advice: String,
+    /// Size of `/data`, in bytes.
+    pub data_bytes: u64,
+    /// Of that, what services can still write.
+    pub data_free: u64,
+    /// What is wrong with the settings on the boot partition; empty when nothing is.
+    pub setup_problem: String,
     /// Processes, kernel threads included.
     pub processes: u32,
     /// Of those, the ones that ended and were not yet reaped.
@@ -152,6 +168,65 @@ pub struct SystemStatus {
     /// The boot, phase by phase.
     pub phases: Vec<PhaseRecord>,
 }
+
+/// What is wrong with `/data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataProblem {
+    /// Nothing says which disk holds it.
+    NotNamed,
+    /// The disk, or the data partition on it, is not there.
+    Missing,
+    /// Two disks have the identity that was asked for.
+    Ambiguous,
+    /// There is no file system on the partition, or one that cannot be mounted.
+    Corrupt,
+    /// It is mounted, and the file system has met errors.
+    Errors,
+    /// It is mounted, and has no room.
+    Full,
+    /// The disk cannot be written to.
+    ReadOnly,
+    /// It is mounted at its former size, as it could not be made larger.
+    NotGrown,
+}
+
+impl DataProblem {
+    /// Every problem.
+    pub const ALL: [DataProblem; 8] = [
+        DataProblem::NotNamed,
+        DataProblem::Missing,
+        DataProblem::Ambiguous,
+        DataProblem::Corrupt,
+        DataProblem::Errors,
+        DataProblem::Full,
+        DataProblem::ReadOnly,
+        DataProblem::NotGrown,
+    ];
+
+    /// The code used in every API, on the console and in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DataProblem::NotNamed => "not-named",
+            DataProblem::Missing => "missing",
+            DataProblem::Ambiguous => "ambiguous",
+            DataProblem::Corrupt => "corrupt",
+            DataProblem::Errors => "errors",
+            DataProblem::Full => "full",
+            DataProblem::ReadOnly => "read-only",
+            DataProblem::NotGrown => "not-grown",
+        }
+    }
+}
+
+impl fmt::Display for DataProblem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Longest reason that `FactoryReset` takes, in bytes; it is shown on the machine's console.
+pub const MAX_RESET_REASON: usize = 200;
 
 /// One line of a log ring.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

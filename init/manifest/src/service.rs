@@ -1,17 +1,18 @@
 //! Services as PID 1 runs them: validated, and as a set in which every name means something.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
 
-use crate::error::{ManifestError, parse_toml, place};
+use crate::error::{ManifestError, parse_toml};
 use crate::order;
 use crate::quantity;
 pub use crate::raw::{ControlGrant, Network, ReadinessKind, RestartPolicy};
 use crate::raw::{RawLimits, RawReadiness, RawRestart, RawSandbox, RawService, RawStop};
 use crate::seccomp::SyscallSets;
+use crate::source::Source;
 
 /// Ids below belong to the system and to people, ids above to user namespaces.
 const UIDS: std::ops::RangeInclusive<u32> = 1000..=59_999;
@@ -32,8 +33,13 @@ const CAPABILITIES: [&str; 5] = [
 ];
 /// Devices that exist in each sandbox.
 const COMMON_DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
-/// Secrets that PID 1 can hand out.
-const CREDENTIALS: [&str; 1] = ["pairing-code"];
+/// What PID 1 can hand out: the code of this boot, and the owner's settings from the boot partition.
+const CREDENTIALS: [&str; 4] = [
+    "pairing-code",
+    "owner-key",
+    "network-settings",
+    "wifi-settings",
+];
 /// Stop signals by name.
 const STOP_SIGNALS: [(&str, i32); 6] = [
     ("SIGHUP", 1),
@@ -257,99 +263,9 @@ impl ServiceSet {
     }
 }
 
-/// A text with its name, to point into.
-struct Source<'a> {
-    file: &'a str,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn error<T>(&self, key: &str, at: &Spanned<T>, message: String) -> ManifestError {
-        ManifestError {
-            file: self.file.to_owned(),
-            place: Some(place(self.text, at.span().start)),
-            key: key.to_owned(),
-            message,
-        }
-    }
-
-    fn duration(
-        &self,
-        key: &str,
-        raw: Option<&Spanned<String>>,
-        default: Duration,
-    ) -> Result<Duration, ManifestError> {
-        let Some(raw) = raw else { return Ok(default) };
-        quantity::duration(raw.get_ref()).map_err(|message| self.error(key, raw, message))
-    }
-
-    fn in_range(
-        &self,
-        key: &str,
-        raw: Option<&Spanned<u32>>,
-        default: u32,
-        range: std::ops::RangeInclusive<u32>,
-    ) -> Result<u32, ManifestError> {
-        let Some(raw) = raw else { return Ok(default) };
-        let value = *raw.get_ref();
-        if range.contains(&value) {
-            return Ok(value);
-        }
-        let message = format!(
-            "found {value}, allowed: {} to {}",
-            range.start(),
-            range.end()
-        );
-        Err(self.error(key, raw, message))
-    }
-
-    fn one_of(
-        &self,
-        key: &str,
-        raw: &Spanned<String>,
-        allowed: &[&str],
-    ) -> Result<String, ManifestError> {
-        if allowed.contains(&raw.get_ref().as_str()) {
-            return Ok(raw.get_ref().clone());
-        }
-        let message = format!("found '{}', allowed: {}", raw.get_ref(), allowed.join(", "));
-        Err(self.error(key, raw, message))
-    }
-
-    /// An absolute path that cannot climb and is not the root.
-    fn path(&self, key: &str, raw: &Spanned<String>) -> Result<PathBuf, ManifestError> {
-        let path = Path::new(raw.get_ref());
-        let mut components = path.components();
-        let absolute = components.next() == Some(Component::RootDir);
-        let mut deep = 0;
-        let plain = components.all(|component| {
-            deep += 1;
-            matches!(component, Component::Normal(_))
-        });
-        if absolute && plain && deep > 0 {
-            return Ok(path.to_owned());
-        }
-        let message = format!(
-            "found '{}', allowed: an absolute path below /, without '..'",
-            raw.get_ref()
-        );
-        Err(self.error(key, raw, message))
-    }
-}
-
 impl Service {
     fn parse(source: &Source<'_>, sets: &SyscallSets) -> Result<(Self, RawService), ManifestError> {
-        if source.text.len() > MAX_MANIFEST_BYTES {
-            return Err(ManifestError {
-                file: source.file.to_owned(),
-                place: None,
-                key: String::new(),
-                message: format!(
-                    "found {} bytes, allowed: {MAX_MANIFEST_BYTES}",
-                    source.text.len()
-                ),
-            });
-        }
+        source.at_most(MAX_MANIFEST_BYTES)?;
         let raw: RawService = parse_toml(source.file, source.text)?;
         let name = name(source, &raw.name)?;
         if !UIDS.contains(raw.uid.get_ref()) {
