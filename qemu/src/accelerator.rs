@@ -1,7 +1,7 @@
 //! Chooses between the processor's own virtualisation (KVM) and QEMU's translator (TCG).
 //!
 //! That `/dev/kvm` opens says little: in nested and filtered environments QEMU then dies on a
-//! register that it may not set, or the guest never moves. So a guest of seven bytes is run.
+//! register that it may not set, or the guest never moves. So a guest of a few bytes is run.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
-use crate::machine::{CPU, EMULATOR};
+use crate::platform::{Arch, Platform};
 use crate::process;
 
 /// A working KVM runs the probe in under 100 ms.
@@ -37,12 +37,15 @@ impl Accelerator {
         }
     }
 
-    /// KVM where it truly runs a guest, else TCG. The probe runs at most once per process and
-    /// takes at most two seconds.
-    pub fn detect() -> Self {
+    /// KVM where it truly runs guests of this architecture, else TCG. The probe runs at most once
+    /// per process and takes at most two seconds; another architecture than the host's needs none.
+    pub fn detect(arch: Arch) -> Self {
         static DETECTED: OnceLock<Accelerator> = OnceLock::new();
+        if Arch::of_host() != Some(arch) {
+            return Accelerator::Tcg;
+        }
         *DETECTED.get_or_init(|| {
-            if Path::new("/dev/kvm").exists() && probe().unwrap_or(false) {
+            if Path::new("/dev/kvm").exists() && probe(arch, Accelerator::Kvm).unwrap_or(false) {
                 Accelerator::Kvm
             } else {
                 Accelerator::Tcg
@@ -52,11 +55,14 @@ impl Accelerator {
 
     /// As [`Accelerator::detect`], but remembers the result in a file for half a day, so that
     /// twenty test programs in a row probe once.
-    pub fn detect_remembered(file: &Path) -> Self {
+    pub fn detect_remembered(arch: Arch, file: &Path) -> Self {
+        if Arch::of_host() != Some(arch) {
+            return Accelerator::Tcg;
+        }
         if let Some(known) = recall(file) {
             return known;
         }
-        let detected = Self::detect();
+        let detected = Self::detect(arch);
         // A result that cannot be remembered is found again next time.
         let _ = std::fs::write(file, detected.name());
         detected
@@ -75,55 +81,70 @@ fn recall(file: &Path) -> Option<Accelerator> {
     }
 }
 
-/// The exit code that QEMU makes of the value 0x21 at `isa-debug-exit`: `value << 1 | 1`.
-const PROBE_EXIT: i32 = 0x43;
+/// The size of the probe's firmware: what both machines take.
+const FIRMWARE_SIZE: usize = 64 * 1024;
 
-/// A firmware whose whole program stands at the reset vector, 16 bytes before the end.
-fn probe_firmware() -> Vec<u8> {
-    const SIZE: usize = 64 * 1024;
-    const PROGRAM: [u8; 7] = [
-        0xb0, 0x21, // mov al, 0x21
-        0xe6, 0xf4, // out 0xf4, al
-        0xf4, // hlt
-        0xeb, 0xfd, // jmp to the hlt
-    ];
-    let mut firmware = vec![0xf4; SIZE];
-    firmware[SIZE - 16..SIZE - 16 + PROGRAM.len()].copy_from_slice(&PROGRAM);
-    firmware
+/// A firmware that ends QEMU, and the exit code that it does so with.
+fn probe_firmware(arch: Arch) -> (Vec<u8>, i32) {
+    let mut firmware = vec![0; FIRMWARE_SIZE];
+    let (place, program, code): (usize, &[u8], i32) = match arch {
+        // The reset vector is 16 bytes before the end. QEMU makes `value << 1 | 1` of what is
+        // written to isa-debug-exit.
+        Arch::X86_64 => (
+            FIRMWARE_SIZE - 16,
+            &[
+                0xb0, 0x21, // mov al, 0x21
+                0xe6, 0xf4, // out 0xf4, al
+                0xf4, // hlt
+                0xeb, 0xfd, // jmp to the hlt
+            ],
+            0x43,
+        ),
+        // PSCI's SYSTEM_OFF.
+        Arch::Aarch64 => (
+            0,
+            &[
+                0x00, 0x01, 0x80, 0x52, // mov w0, #0x8
+                0x00, 0x80, 0xb0, 0x72, // movk w0, #0x8400, lsl #16
+                0x02, 0x00, 0x00, 0xd4, // hvc #0
+                0x00, 0x00, 0x00, 0x14, // b to itself
+            ],
+            0,
+        ),
+    };
+    firmware[place..place + program.len()].copy_from_slice(program);
+    (firmware, code)
 }
 
-/// Whether KVM runs the probe with the processor that our guests get.
-fn probe() -> Result<bool> {
+/// Whether the accelerator runs the probe with the processor that our guests get.
+fn probe(arch: Arch, accelerator: Accelerator) -> Result<bool> {
     let plumbing = |act| move |source| Error::Plumbing { act, source };
+    let platform = Platform::of(arch);
+    let (program, expected) = probe_firmware(arch);
     let mut firmware =
         tempfile::NamedTempFile::new().map_err(plumbing("create the probe's firmware"))?;
     firmware
-        .write_all(&probe_firmware())
+        .write_all(&program)
         .map_err(plumbing("write the probe's firmware"))?;
-    let mut command = process::command(EMULATOR);
+    let mut command = process::command(arch.emulator());
     command
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-machine",
-            "q35",
-        ])
-        .args(["-accel", "kvm", "-cpu", CPU, "-m", "16", "-no-reboot"])
-        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-bios"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .args(["-machine", platform.machine()])
+        .args(["-accel", accelerator.name()])
+        .args(["-cpu", platform.processor(accelerator == Accelerator::Tcg)])
+        .args(["-m", "16", "-no-reboot", "-bios"])
         .arg(firmware.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let mut child = process::spawn(EMULATOR, command)?;
+    if arch == Arch::X86_64 {
+        command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+    }
+    let mut child = process::spawn(arch.emulator(), command)?;
     let deadline = Instant::now() + PROBE_LIMIT;
     loop {
-        match child
-            .try_wait()
-            .map_err(plumbing("wait for the KVM probe"))?
-        {
-            Some(status) => return Ok(status.code() == Some(PROBE_EXIT)),
+        match child.try_wait().map_err(plumbing("wait for the probe"))? {
+            Some(status) => return Ok(status.code() == Some(expected)),
             None if Instant::now() < deadline => thread::sleep(Duration::from_millis(10)),
             None => {
                 // It hangs, which is an answer; killing a child that we own cannot fail.
@@ -148,5 +169,25 @@ mod tests {
         assert_eq!(recall(&file), Some(Accelerator::Tcg));
         std::fs::write(&file, "warp").unwrap();
         assert_eq!(recall(&file), None);
+    }
+
+    #[test]
+    fn only_the_hosts_own_architecture_can_have_kvm() {
+        for arch in Arch::ALL {
+            if Arch::of_host() != Some(arch) {
+                assert_eq!(Accelerator::detect(arch), Accelerator::Tcg);
+            }
+        }
+    }
+
+    #[test]
+    fn the_probe_ends_a_machine_that_works() {
+        for arch in Arch::ALL {
+            assert!(
+                probe(arch, Accelerator::Tcg).unwrap(),
+                "the probe of {} does not end",
+                arch.name()
+            );
+        }
     }
 }

@@ -16,7 +16,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The emulator is not installed.
     #[error(
-        "`{program}` is not installed or not on PATH (Debian: qemu-system-x86); \
+        "`{program}` is not installed or not on PATH (Debian: qemu-system-x86 or \
+         qemu-system-arm); \
          `cargo xtask` installs it"
     )]
     EmulatorMissing {
@@ -41,8 +42,8 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// The serial log could not be created.
-    #[error("cannot create the serial log {path}")]
+    /// A log of the serial line or of a disk's writes could not be created.
+    #[error("cannot create the log {path}")]
     Log {
         /// The log's path.
         path: PathBuf,

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::disk::Disk;
 use crate::error::{Error, Result, SerialTail, describe_exit};
-use crate::machine::{EMULATOR, Machine};
+use crate::firmware::Prepared;
+use crate::machine::Machine;
 use crate::qmp::{Event, Failure, Qmp};
 use crate::serial::{NoLine, Serial, SerialSink};
 use crate::{process, usernet};
@@ -38,23 +40,30 @@ pub struct Guest {
     ports: Vec<usernet::PortPair>,
     forwarded: Vec<u16>,
     started: Instant,
+    /// Its flash memory lives as long as it does.
+    _firmware: Prepared,
 }
 
 impl Guest {
-    pub(crate) fn start(machine: &Machine, sink: Option<SerialSink>) -> Result<Self> {
+    pub(crate) fn start(
+        machine: &Machine,
+        firmware: Prepared,
+        sink: Option<SerialSink>,
+    ) -> Result<Self> {
         let log = machine.serial_path().map(create_log).transpose()?;
         let pair = |act| UnixStream::pair().map_err(|source| Error::Plumbing { act, source });
         let (qmp_ours, qmp_theirs) = pair("create the QMP socket")?;
         let (serial_ours, serial_theirs) = pair("create the serial socket")?;
 
-        let mut command = process::command(EMULATOR);
+        let emulator = machine.emulator();
+        let mut command = process::command(emulator);
         command
-            .args(machine.arguments())
+            .args(machine.arguments(&firmware))
             .stdin(Stdio::from(OwnedFd::from(qmp_theirs)))
             .stdout(Stdio::from(OwnedFd::from(serial_theirs)))
             .stderr(Stdio::piped());
         let started = Instant::now();
-        let mut child = Reaped(Some(process::spawn(EMULATOR, command)?));
+        let mut child = Reaped(Some(process::spawn(emulator, command)?));
 
         let serial = Serial::new(machine.serial_path().map(Path::to_path_buf));
         let stderr = StderrReader::start(child.get().and_then(|child| child.stderr.take()))?;
@@ -75,6 +84,7 @@ impl Guest {
             ports: Vec::new(),
             forwarded: machine.forwarded_ports(),
             started,
+            _firmware: firmware,
         };
         if !guest.forwarded.is_empty() {
             let text = guest.qmp(
@@ -124,6 +134,13 @@ impl Guest {
     /// The lines so far (the last 20,000 of them).
     pub fn serial_lines(&self) -> Vec<String> {
         self.serial.lines()
+    }
+
+    /// How long after QEMU's start the first line came that `wanted` accepts; `None` when it has
+    /// not come, or when more than 20,000 lines have come since.
+    pub fn line_time(&self, wanted: impl FnMut(&str) -> bool) -> Option<Duration> {
+        let seen = self.serial.first_time(wanted)?;
+        Some(seen.saturating_duration_since(self.started))
     }
 
     /// The last lines and the log's path, for a failure's message.
@@ -183,6 +200,13 @@ impl Guest {
     /// Resets the machine at once, as its reset button would.
     pub fn reset(&self) -> Result<()> {
         self.qmp("system_reset", json!({})).map(drop)
+    }
+
+    /// Makes the disk that was added as the `index`th larger (or smaller) while the guest runs;
+    /// its image file changes its size with it. Bytes, a multiple of 512.
+    pub fn resize_disk(&self, index: usize, bytes: u64) -> Result<()> {
+        let arguments = json!({ "device": Disk::node(index), "size": bytes });
+        self.qmp("block_resize", arguments).map(drop)
     }
 
     /// Ends QEMU at once, as pulling the plug would; returns when it is gone.

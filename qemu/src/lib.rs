@@ -12,17 +12,23 @@
 //! - Nothing here knows what kOS prints or serves; that is `kos-tests`' and `xtask`'s business.
 
 mod accelerator;
+mod disk;
 mod error;
+mod firmware;
 mod guest;
 mod machine;
+mod platform;
 mod process;
 mod qmp;
 mod serial;
 mod usernet;
 
 pub use accelerator::Accelerator;
+pub use disk::{Attachment, Disk};
 pub use error::{Error, Result, SerialTail};
+pub use firmware::Firmware;
 pub use guest::Guest;
-pub use machine::{DataDisk, Forward, Machine};
+pub use machine::{Forward, Machine};
+pub use platform::{Arch, Platform};
 pub use qmp::Event;
 pub use serial::SerialSink;

@@ -5,14 +5,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::accelerator::Accelerator;
+use crate::disk::Disk;
 use crate::error::{Error, Result};
+use crate::firmware::{Firmware, Prepared};
 use crate::guest::Guest;
+use crate::platform::{Arch, Platform};
 use crate::serial::SerialSink;
-
-pub(crate) const EMULATOR: &str = "qemu-system-x86_64";
-/// Everything that the accelerator offers: TCG's `max` has AVX2, FMA and F16C, which inference
-/// needs, and the default processor has none of them.
-pub(crate) const CPU: &str = "max";
 
 /// A forward from a port of the host's loopback to a TCP port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,23 +21,13 @@ pub struct Forward {
     pub host: Option<u16>,
 }
 
-/// A raw disk image, seen by the guest as a virtio block device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataDisk {
-    /// The image file.
-    pub path: PathBuf,
-    /// The serial that the guest finds it by (`kos.data=serial:ID`); at most 20 bytes.
-    pub serial: String,
-    /// Whether the guest may only read it.
-    pub read_only: bool,
-}
-
 /// A guest that can be started, any number of times.
 ///
 /// ```no_run
 /// # fn main() -> kos_qemu::Result<()> {
 /// use std::time::Duration;
-/// let guest = kos_qemu::Machine::new("bzImage")
+/// let guest = kos_qemu::Machine::new(kos_qemu::Arch::X86_64)
+///     .kernel("bzImage")
 ///     .initrd("initrd.cpio")
 ///     .append("console=ttyS0 quiet")
 ///     .forward(80)
@@ -51,12 +39,15 @@ pub struct DataDisk {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Machine {
+    platform: Platform,
+    firmware: Firmware,
     kernel: Option<PathBuf>,
     initrd: Option<PathBuf>,
+    device_tree: Option<PathBuf>,
     append: String,
     memory_mib: u32,
     cpus: u32,
-    disks: Vec<DataDisk>,
+    disks: Vec<Disk>,
     network: bool,
     forwards: Vec<Forward>,
     serial_log: Option<PathBuf>,
@@ -68,19 +59,20 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A guest of 512 MiB and one processor that boots this kernel.
-    pub fn new(kernel: impl Into<PathBuf>) -> Self {
-        Machine {
-            kernel: Some(kernel.into()),
-            ..Self::empty()
-        }
+    /// A guest of 512 MiB and one processor on the architecture's virtual machine. Without a
+    /// kernel or a firmware it has nothing to boot.
+    pub fn new(arch: Arch) -> Self {
+        Self::on(Platform::of(arch))
     }
 
-    /// A guest with nothing to boot: firmware only.
-    pub fn empty() -> Self {
+    /// As [`Machine::new`], on this platform.
+    pub fn on(platform: Platform) -> Self {
         Machine {
+            platform,
+            firmware: Firmware::Direct,
             kernel: None,
             initrd: None,
+            device_tree: None,
             append: String::new(),
             memory_mib: 512,
             cpus: 1,
@@ -94,6 +86,24 @@ impl Machine {
             paused: false,
             extra: Vec::new(),
         }
+    }
+
+    /// What runs before the kernel (nothing, unless told otherwise).
+    pub fn firmware(mut self, firmware: Firmware) -> Self {
+        self.firmware = firmware;
+        self
+    }
+
+    /// The kernel that QEMU itself puts into memory.
+    pub fn kernel(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kernel = Some(path.into());
+        self
+    }
+
+    /// The device tree, where the platform does not make its own.
+    pub fn device_tree(mut self, path: impl Into<PathBuf>) -> Self {
+        self.device_tree = Some(path.into());
+        self
     }
 
     /// The initial file system.
@@ -111,20 +121,20 @@ impl Machine {
         self
     }
 
-    /// The guest's memory.
+    /// The guest's memory (a Raspberry Pi has 1 GiB, whatever is said here).
     pub fn memory_mib(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
         self
     }
 
-    /// The number of processors.
+    /// The number of processors (a Raspberry Pi has four, whatever is said here).
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
     }
 
-    /// Adds a disk.
-    pub fn disk(mut self, disk: DataDisk) -> Self {
+    /// Adds a disk. A firmware tries disks in the order in which they were added.
+    pub fn disk(mut self, disk: Disk) -> Self {
         self.disks.push(disk);
         self
     }
@@ -189,13 +199,17 @@ impl Machine {
     /// Starts the guest.
     pub fn start(&self) -> Result<Guest> {
         self.check()?;
-        Guest::start(self, None)
+        Guest::start(self, self.firmware.prepare()?, None)
     }
 
     /// Starts the guest and hands every byte of its serial line to `sink` as it comes.
     pub fn start_with_sink(&self, sink: SerialSink) -> Result<Guest> {
         self.check()?;
-        Guest::start(self, Some(sink))
+        Guest::start(self, self.firmware.prepare()?, Some(sink))
+    }
+
+    pub(crate) fn emulator(&self) -> &'static str {
+        self.platform.arch().emulator()
     }
 
     pub(crate) fn serial_path(&self) -> Option<&Path> {
@@ -206,16 +220,28 @@ impl Machine {
         self.forwards.iter().map(|forward| forward.guest).collect()
     }
 
-    /// Opens every input once, so that a wrong path is named by us and not by QEMU.
+    /// Opens every input once, so that a wrong path is named by us and not by QEMU; and makes the
+    /// write logs, which QEMU does not make by itself.
     fn check(&self) -> Result<()> {
-        let disks = self.disks.iter().map(|disk| ("data disk", &disk.path));
-        let files = [("kernel", &self.kernel), ("initrd", &self.initrd)]
-            .into_iter()
-            .filter_map(|(role, path)| Some((role, path.as_ref()?)));
+        let disks = self.disks.iter().map(|disk| ("disk", disk.path.as_path()));
+        let files = [
+            ("kernel", &self.kernel),
+            ("initrd", &self.initrd),
+            ("device tree", &self.device_tree),
+        ]
+        .into_iter()
+        .filter_map(|(role, path)| Some((role, path.as_deref()?)))
+        .chain(self.firmware.files());
         for (role, path) in files.chain(disks) {
             File::open(path).map_err(|source| Error::Input {
                 role,
-                path: path.clone(),
+                path: path.to_path_buf(),
+                source,
+            })?;
+        }
+        for log in self.disks.iter().filter_map(|disk| disk.write_log.as_ref()) {
+            File::create(log).map_err(|source| Error::Log {
+                path: log.clone(),
                 source,
             })?;
         }
@@ -226,36 +252,48 @@ impl Machine {
     ///
     /// The control channel is a socket on descriptor 0 and the serial line one on descriptor 1:
     /// nothing to find in a directory, nobody else can connect, no race at the start.
-    pub(crate) fn arguments(&self) -> Vec<OsString> {
-        let accelerator = self.accelerator.unwrap_or_else(Accelerator::detect);
+    pub(crate) fn arguments(&self, firmware: &Prepared) -> Vec<OsString> {
+        let platform = self.platform;
+        let accelerator = self
+            .accelerator
+            .unwrap_or_else(|| Accelerator::detect(platform.arch()));
+        let (memory, cpus) = platform
+            .fixed_size()
+            .unwrap_or((self.memory_mib, self.cpus));
         let mut line = Arguments::default();
         line.add("-nodefaults")
             .add("-no-user-config")
             .pair("-display", "none");
-        line.pair("-machine", "q35")
+        line.pair("-machine", platform.machine())
             .pair("-accel", accelerator.name())
-            .pair("-cpu", CPU);
-        line.pair("-m", self.memory_mib.to_string())
-            .pair("-smp", self.cpus.to_string());
+            .pair("-cpu", platform.processor(accelerator == Accelerator::Tcg));
+        line.pair("-m", memory.to_string())
+            .pair("-smp", cpus.to_string());
         line.pair("-chardev", "socket,id=qmp,fd=0")
             .pair("-mon", "chardev=qmp,mode=control");
         line.pair("-chardev", "socket,id=serial,fd=1")
             .pair("-serial", "chardev:serial");
-        line.pair("-device", "virtio-rng-pci");
-        if let Some(kernel) = &self.kernel {
-            line.pair("-kernel", kernel);
+        if platform.has_pci() {
+            line.pair("-device", "virtio-rng-pci");
         }
-        if let Some(initrd) = &self.initrd {
-            line.pair("-initrd", initrd);
+        line.0.extend(firmware.arguments());
+        for (option, path) in [
+            ("-kernel", &self.kernel),
+            ("-initrd", &self.initrd),
+            ("-dtb", &self.device_tree),
+        ] {
+            if let Some(path) = path {
+                line.pair(option, path);
+            }
         }
         if !self.append.is_empty() {
             line.pair("-append", &self.append);
         }
         for (index, disk) in self.disks.iter().enumerate() {
-            line.disk(index, disk);
+            line.0.extend(disk.arguments(index, !platform.has_pci()));
         }
         if self.network {
-            line.network(&self.forwards);
+            line.network(&self.forwards, platform);
         }
         if self.watchdog {
             line.pair("-device", "i6300esb")
@@ -286,57 +324,31 @@ impl Arguments {
         self.add(option).add(value)
     }
 
-    fn disk(&mut self, index: usize, disk: &DataDisk) {
-        let mut drive = OsString::from("if=none,format=raw,discard=unmap,detect-zeroes=unmap");
-        drive.push(format!(
-            ",id=disk{index},read-only={}",
-            on_off(disk.read_only)
-        ));
-        drive.push(",file=");
-        drive.push(escape_commas(disk.path.as_os_str()));
-        self.pair("-drive", drive);
-        let serial = disk.serial.replace(',', ",,");
-        self.pair(
-            "-device",
-            format!("virtio-blk-pci,drive=disk{index},serial={serial}"),
-        );
-    }
-
-    fn network(&mut self, forwards: &[Forward]) {
+    fn network(&mut self, forwards: &[Forward], platform: Platform) {
         let mut backend = String::from("user,id=net0");
         for forward in forwards {
             let host = forward.host.unwrap_or(0);
             backend.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{}", forward.guest));
         }
         self.pair("-netdev", backend);
-        // Without its boot ROM: the firmware would spend its time looking for a network boot.
-        self.pair("-device", "virtio-net-pci,netdev=net0,romfile=");
+        let card = if platform.has_pci() {
+            // Without its boot ROM: the firmware would spend its time looking for a network boot.
+            "virtio-net-pci,netdev=net0,romfile="
+        } else {
+            "usb-net,netdev=net0"
+        };
+        self.pair("-device", card);
     }
-}
-
-fn on_off(value: bool) -> &'static str {
-    if value { "on" } else { "off" }
-}
-
-/// QEMU ends an option's value at a comma unless it is doubled.
-fn escape_commas(text: &OsStr) -> OsString {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let mut escaped = Vec::with_capacity(text.len());
-    for &byte in text.as_bytes() {
-        escaped.push(byte);
-        if byte == b',' {
-            escaped.push(b',');
-        }
-    }
-    OsString::from_vec(escaped)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Attachment;
 
     fn line(machine: &Machine) -> String {
-        let arguments = machine.arguments();
+        let firmware = machine.firmware.prepare().unwrap();
+        let arguments = machine.arguments(&firmware);
         arguments
             .iter()
             .map(|part| part.to_string_lossy())
@@ -346,17 +358,14 @@ mod tests {
 
     #[test]
     fn the_builder_becomes_a_command_line() {
-        let machine = Machine::new("/k/bzImage")
+        let machine = Machine::new(Arch::X86_64)
+            .kernel("/k/bzImage")
             .initrd("/k/initrd")
             .append("console=ttyS0")
             .append("quiet")
             .memory_mib(768)
             .cpus(2)
-            .disk(DataDisk {
-                path: "/d,1".into(),
-                serial: "kos-data".into(),
-                read_only: false,
-            })
+            .disk(Disk::new("/d").serial("kos-data"))
             .forward(80)
             .forward_from(4000, 11434)
             .watchdog(true)
@@ -365,9 +374,9 @@ mod tests {
             .accelerator(Accelerator::Tcg);
         let line = line(&machine);
         for part in [
-            "-accel tcg -cpu max -m 768 -smp 2",
+            "-machine q35 -accel tcg -cpu max -m 768 -smp 2",
             "-kernel /k/bzImage -initrd /k/initrd -append console=ttyS0 quiet",
-            "read-only=off,file=/d,,1 -device virtio-blk-pci,drive=disk0,serial=kos-data",
+            "-device virtio-blk-pci,drive=disk0,bootindex=0,serial=kos-data",
             "hostfwd=tcp:127.0.0.1:0-:80,hostfwd=tcp:127.0.0.1:4000-:11434",
             "-device i6300esb -action watchdog=reset -no-reboot -S",
         ] {
@@ -377,15 +386,35 @@ mod tests {
 
     #[test]
     fn a_guest_without_network_has_no_card() {
-        let machine = Machine::empty()
+        let machine = Machine::new(Arch::X86_64)
             .network(false)
             .accelerator(Accelerator::Tcg);
         assert!(!line(&machine).contains("net"));
     }
 
     #[test]
+    fn a_raspberry_pi_has_its_own_size_and_card_slot() {
+        let machine = Machine::on(Platform::RaspberryPi3)
+            .device_tree("/k/pi.dtb")
+            .memory_mib(4096)
+            .disk(Disk::new("/card").attached(Attachment::SdCard))
+            .accelerator(Accelerator::Tcg);
+        let line = line(&machine);
+        for part in [
+            "-machine raspi3b -accel tcg -cpu cortex-a53 -m 1024 -smp 4",
+            "-dtb /k/pi.dtb",
+            "-drive if=sd,",
+            "-device usb-net,netdev=net0",
+        ] {
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+        assert!(!line.contains("pci"), "{line}");
+    }
+
+    #[test]
     fn a_missing_input_is_named() {
-        let error = Machine::new("/nowhere/bzImage")
+        let error = Machine::new(Arch::X86_64)
+            .kernel("/nowhere/bzImage")
             .start()
             .unwrap_err()
             .to_string();

@@ -136,7 +136,16 @@ impl Serial {
 
     /// The lines in memory, oldest first.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.lock().lines.kept.iter().cloned().collect()
+        let state = self.lock();
+        let texts = state.lines.kept.iter().map(|line| line.text.clone());
+        texts.collect()
+    }
+
+    /// When the first line in memory that `wanted` accepts was complete.
+    pub(crate) fn first_time(&self, mut wanted: impl FnMut(&str) -> bool) -> Option<Instant> {
+        let state = self.lock();
+        let line = state.lines.kept.iter().find(|line| wanted(&line.text))?;
+        Some(line.at)
     }
 
     /// The cursor after the last complete line.
@@ -148,7 +157,8 @@ impl Serial {
     pub(crate) fn tail(&self) -> SerialTail {
         let state = self.lock();
         let skip = state.lines.kept.len().saturating_sub(TAIL_LINES);
-        let mut lines: Vec<String> = state.lines.kept.iter().skip(skip).cloned().collect();
+        let kept = state.lines.kept.iter().skip(skip);
+        let mut lines: Vec<String> = kept.map(|line| line.text.clone()).collect();
         if !state.lines.partial.is_empty() {
             lines.push(printable(&state.lines.partial));
         }
@@ -166,10 +176,16 @@ impl Serial {
     }
 }
 
+/// A line, and when it was complete.
+struct Line {
+    text: String,
+    at: Instant,
+}
+
 /// Splits bytes into lines and keeps the last of them, numbered from the guest's start.
 #[derive(Default)]
 struct LineBuffer {
-    kept: VecDeque<String>,
+    kept: VecDeque<Line>,
     /// The number of the oldest line kept.
     first: u64,
     partial: Vec<u8>,
@@ -202,7 +218,10 @@ impl LineBuffer {
     }
 
     fn flush_line(&mut self) {
-        let line = printable(&self.partial);
+        let line = Line {
+            text: printable(&self.partial),
+            at: Instant::now(),
+        };
         self.partial.clear();
         if self.kept.len() == LINES_KEPT {
             self.kept.pop_front();
@@ -214,7 +233,9 @@ impl LineBuffer {
     fn at_or_after(&self, cursor: u64) -> Option<(u64, &str)> {
         let index = cursor.max(self.first);
         let offset = usize::try_from(index - self.first).ok()?;
-        self.kept.get(offset).map(|line| (index, line.as_str()))
+        self.kept
+            .get(offset)
+            .map(|line| (index, line.text.as_str()))
     }
 
     fn end(&self) -> u64 {

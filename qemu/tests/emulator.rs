@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use kos_qemu::{Accelerator, Error, Machine};
+use kos_qemu::{Accelerator, Arch, Attachment, Disk, Error, Firmware, Machine};
 use serde_json::json;
 
 /// Generous: the host may be running two guests under TCG.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn halted() -> Machine {
-    Machine::empty()
+    Machine::new(Arch::X86_64)
         .memory_mib(64)
         .accelerator(Accelerator::Tcg)
         .paused(true)
@@ -92,7 +92,73 @@ fn dropping_a_guest_ends_its_process() {
 fn the_accelerator_is_found_in_bounded_time() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("accelerator");
-    let found = Accelerator::detect_remembered(&file);
+    let host = Arch::of_host().expect("tests run on an architecture of ours");
+    let found = Accelerator::detect_remembered(host, &file);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), found.name());
-    assert_eq!(Accelerator::detect_remembered(&file), found);
+    assert_eq!(Accelerator::detect_remembered(host, &file), found);
+}
+
+#[test]
+fn every_attachment_is_one_that_qemu_knows() {
+    let directory = tempfile::tempdir().unwrap();
+    for arch in Arch::ALL {
+        let mut machine = Machine::new(arch)
+            .memory_mib(64)
+            .accelerator(Accelerator::Tcg)
+            .paused(true);
+        for (index, attachment) in [
+            Attachment::Virtio,
+            Attachment::Nvme,
+            Attachment::Ahci,
+            Attachment::Usb,
+            Attachment::SdCard,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let path = image(directory.path(), &format!("{index}.img"));
+            machine = machine.disk(Disk::new(path).attached(attachment).serial("one"));
+        }
+        let log = directory.path().join("writes.log");
+        let read_only = Disk::new(image(directory.path(), "read-only.img")).read_only(true);
+        let logged = Disk::new(image(directory.path(), "logged.img")).write_log(log);
+        let guest = machine.disk(read_only).disk(logged).start().unwrap();
+        assert!(guest.quit().unwrap().success());
+    }
+}
+
+#[test]
+fn a_disk_grows_while_the_guest_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = image(directory.path(), "disk.img");
+    let guest = halted().disk(Disk::new(&path)).start().unwrap();
+    guest.resize_disk(0, 8 << 20).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 8 << 20);
+}
+
+#[test]
+fn uefi_says_on_the_serial_line_that_it_has_nothing_to_boot() {
+    for arch in Arch::ALL {
+        let guest = Machine::new(arch)
+            .firmware(Firmware::uefi(arch))
+            .network(false)
+            .accelerator(Accelerator::Tcg)
+            .start()
+            .unwrap();
+        let boots = |line: &str| line.contains("BdsDxe");
+        guest
+            .wait_line("line of the firmware's boot manager", boots, LIMIT)
+            .unwrap();
+        assert!(guest.line_time(boots).unwrap() < LIMIT);
+        assert_eq!(guest.line_time(|line| line == "never"), None);
+    }
+}
+
+/// An empty disk of 4 MiB.
+fn image(directory: &std::path::Path, name: &str) -> std::path::PathBuf {
+    let path = directory.join(name);
+    std::fs::File::create(&path)
+        .and_then(|file| file.set_len(4 << 20))
+        .expect("a temporary directory can be written");
+    path
 }

@@ -81,7 +81,8 @@ impl<'a> Boot<'a> {
     pub fn start_unready(self) -> Result<Guest> {
         let permit = Permit::acquire();
         let logs = environment::logs()?;
-        let mut machine = Machine::new(environment::kernel()?)
+        let mut machine = Machine::new(kos_qemu::Arch::X86_64)
+            .kernel(environment::kernel()?)
             .initrd(self.image.initrd()?)
             .append("console=ttyS0 quiet panic=10")
             .append(self.append)
@@ -89,17 +90,16 @@ impl<'a> Boot<'a> {
             .cpus(2)
             .forward(80)
             .forward(11434)
-            .accelerator(Accelerator::detect_remembered(&logs.join("accelerator")))
+            .accelerator(Accelerator::detect_remembered(
+                kos_qemu::Arch::X86_64,
+                &logs.join("accelerator"),
+            ))
             .end_on_reboot(self.end_on_reboot)
             .serial_log(logs.join(format!("{}.log", self.name)));
         if let Some(data) = self.disk {
             machine = machine
                 .append(&format!("kos.data=serial:{}", disk::SERIAL))
-                .disk(kos_qemu::DataDisk {
-                    path: data.path(),
-                    serial: disk::SERIAL.to_string(),
-                    read_only: false,
-                });
+                .disk(kos_qemu::Disk::new(data.path()).serial(disk::SERIAL));
         }
         let machine = machine.start().context("cannot start the guest")?;
         Ok(Guest {

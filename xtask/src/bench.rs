@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use kos_qemu::{Accelerator, DataDisk, Guest, Machine};
+use kos_qemu::{Accelerator, Guest, Machine};
 use serde::Serialize;
 
 use crate::board::Board;
@@ -20,6 +20,7 @@ use crate::http::Client;
 use crate::image::{self, Image, ImageArgs};
 use crate::kernel::KernelArgs;
 use crate::model::Model;
+use crate::run::guest_arch;
 use crate::stage::{Stage, Stages};
 use crate::userland;
 use crate::workspace::Workspace;
@@ -96,7 +97,7 @@ pub fn run(
     measures.push(stages.run("memory", |stage| bench.memory(stage))?);
     measures.push(bench.size()?);
     let report = Report {
-        accelerator: Accelerator::detect().name(),
+        accelerator: Accelerator::detect(guest_arch(board)).name(),
         boots: args.boots,
         measures,
         components: bench.components,
@@ -255,7 +256,8 @@ impl Bench<'_> {
     }
 
     fn start(&self, side: Side, append: &str) -> Result<Guest> {
-        let machine = Machine::new(&self.image.kernel)
+        let machine = Machine::new(guest_arch(self.board))
+            .kernel(&self.image.kernel)
             .append(&self.board.kernel_arguments)
             .append(append)
             .memory_mib(512)
@@ -264,11 +266,7 @@ impl Bench<'_> {
             .serial_log(self.logs.join(format!("bench-{}-serial.log", side.name())))
             // Every boot sees the disk as it was made.
             .argument("-snapshot")
-            .disk(DataDisk {
-                path: self.disk.path().to_path_buf(),
-                serial: "kos-data".to_owned(),
-                read_only: false,
-            });
+            .disk(kos_qemu::Disk::new(self.disk.path()).serial("kos-data"));
         let machine = match side {
             Side::Kos => machine
                 .initrd(&self.image.initramfs)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use kos_qemu::{Accelerator, DataDisk, Guest, Machine};
+use kos_qemu::{Accelerator, Arch, Guest, Machine};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -128,7 +128,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, board: &Board, args: RunA
         "boot: {} MiB, {} processors, {}, serial log {}",
         args.memory,
         args.cpus,
-        Accelerator::detect().name(),
+        Accelerator::detect(guest_arch(board)).name(),
         workspace.shown(&log)
     );
     let guest = machine.start_with_sink(forwarder)?;
@@ -170,24 +170,26 @@ fn prepare_disk(
 }
 
 fn describe(args: &RunArgs, board: &Board, image: &Image, disk: &Disk, log: &Path) -> Machine {
-    let machine = Machine::new(&image.kernel)
+    let machine = Machine::new(guest_arch(board))
+        .kernel(&image.kernel)
         .initrd(&image.initramfs)
         .append(&board.kernel_arguments)
         .append(&format!("kos.data=serial:{DATA_SERIAL}"))
         .append(&args.append)
         .memory_mib(args.memory)
         .cpus(args.cpus)
-        .disk(DataDisk {
-            path: disk.path().to_path_buf(),
-            serial: DATA_SERIAL.to_owned(),
-            read_only: false,
-        })
+        .disk(kos_qemu::Disk::new(disk.path()).serial(DATA_SERIAL))
         .serial_log(log);
     let machine = match args.port {
         Some(port) => machine.forward_from(port, CONSOLE),
         None => forward(machine, CONSOLE_HOST, CONSOLE),
     };
     forward(machine, OLLAMA, OLLAMA)
+}
+
+/// The board's architecture as the emulator's library has it.
+pub fn guest_arch(board: &Board) -> Arch {
+    Arch::from_name(board.arch.name()).expect("both are named as Rust names them")
 }
 
 /// The wanted port where it is free, otherwise one that QEMU finds.
