@@ -12,12 +12,13 @@ use clap::Args;
 use kos_qemu::{Accelerator, Guest, Machine};
 use serde::Serialize;
 
-use crate::board::Board;
+use crate::board::{Board, BoardArgs};
 use crate::cpio::Archive;
 use crate::datadisk::Disk;
 use crate::hostpackages;
 use crate::http::Client;
-use crate::image::{self, Image, ImageArgs};
+use crate::image::{self, Contents, Image};
+use crate::initramfs::{self, Recipe};
 use crate::kernel::KernelArgs;
 use crate::model::Model;
 use crate::run::guest_arch;
@@ -37,6 +38,9 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// Measures boot, image and memory, each as a ratio to a floor measured in the same run.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
+    /// Which board, of those that QEMU starts without firmware.
+    #[command(flatten)]
+    pub board: BoardArgs,
     /// Boots of each kind; the medians are compared.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub boots: u16,
@@ -84,11 +88,11 @@ pub fn run(
     board: &Board,
     args: &BenchArgs,
 ) -> Result<()> {
-    hostpackages::ensure(stages, &[hostpackages::MACHINE])?;
-    let kernel = KernelArgs {
-        kernel_source: args.kernel.kernel_source.clone(),
-    };
-    let image = image::build(workspace, stages, board, &ImageArgs { kernel, test: true })?;
+    hostpackages::ensure(
+        stages,
+        &[hostpackages::machine(board.arch), hostpackages::FILE_SYSTEM],
+    )?;
+    let image = image::build(workspace, stages, board, &args.kernel, Contents::WithTests)?;
     let scratch = tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(workspace.out()?)?;
@@ -138,7 +142,7 @@ impl Bench<'_> {
     ) -> Result<Bench<'a>> {
         stages.run("floor", |stage| {
             let program = |name: &str| {
-                let path = userland::program(workspace, board, name);
+                let path = userland::program(workspace, board.arch, name);
                 std::fs::read(&path).with_context(|| format!("read {}", path.display()))
             };
             let floor_program = program(FLOOR)?;
@@ -148,10 +152,13 @@ impl Bench<'_> {
             let normal = std::fs::read(&image.initramfs)?;
             std::fs::write(
                 &floor,
-                [normal, image::compress(&addition.to_bytes())?].concat(),
+                [normal, initramfs::compress(&addition.to_bytes())?].concat(),
             )?;
 
-            let recipe = image::Recipe { workspace, board };
+            let recipe = Recipe {
+                workspace,
+                arch: board.arch,
+            };
             let mut components = Vec::new();
             for (path, bytes) in recipe
                 .archive()?
@@ -162,13 +169,13 @@ impl Bench<'_> {
                 components.push(Component {
                     path: format!("/{path}"),
                     bytes: bytes.len(),
-                    compressed_bytes: image::compress(bytes)?.len(),
+                    compressed_bytes: initramfs::compress(bytes)?.len(),
                 });
             }
             let mut least = Archive::default();
             least.file("init", 0o755, floor_program);
             least.file("bin/kos-api", 0o755, program("kos-api")?);
-            let floor_only_bytes = image::compress(&least.to_bytes())?.len();
+            let floor_only_bytes = initramfs::compress(&least.to_bytes())?.len();
 
             let model = Model::check(&workspace.root().join(MODEL))?;
             let disk = Disk::open_or_create(&scratch.join("data.img"), 256 << 20)?;

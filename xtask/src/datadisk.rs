@@ -195,25 +195,30 @@ impl Disk {
     }
 }
 
-/// A size as people write it: `512M`, `8G`, plain bytes.
+/// The size of a data disk as people write it: `512M`, `8G`, plain bytes.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     /// ext4 with a journal and room for a database.
     const LEAST: u64 = 16 << 20;
+    let bytes = size_in_bytes(text)?;
+    if bytes < LEAST {
+        return Err(format!("found {text}, allowed: 16M or more"));
+    }
+    Ok(bytes)
+}
+
+/// A size as people write it.
+pub fn size_in_bytes(text: &str) -> Result<u64, String> {
     let (number, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
         Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
-    let bytes = number
+    number
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| format!("found \"{text}\", allowed: a number with K, M or G, such as 8G"))?;
-    if bytes < LEAST {
-        return Err(format!("found {text}, allowed: 16M or more"));
-    }
-    Ok(bytes)
+        .ok_or_else(|| format!("found \"{text}\", allowed: a number with K, M or G, such as 8G"))
 }
 
 /// Takes the lock, if it is free or becomes free at once: a program that another thread is just

@@ -34,6 +34,23 @@ impl Digest {
     }
 }
 
+impl Digest {
+    /// The plain SHA-256 of a file that is too large for memory.
+    pub fn of_large_file(path: &Path) -> Result<String> {
+        let open = || format!("read {}", path.display());
+        let mut file = std::fs::File::open(path).with_context(open)?;
+        let mut sha256 = Sha256::new();
+        let mut chunk = vec![0; 1 << 20];
+        loop {
+            let count = std::io::Read::read(&mut file, &mut chunk).with_context(open)?;
+            if count == 0 {
+                return Ok(hexadecimal(&sha256.finalize()));
+            }
+            sha256.update(&chunk[..count]);
+        }
+    }
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
 use crate::stage::{Stage, Stages};
 
 /// One thing that must be on the host.
@@ -54,6 +55,8 @@ pub const KERNEL: &[Need] = &[
     program("xz", "xz-utils"),
     // The kernel's image is compressed with it.
     program("zstd", "zstd"),
+    // An ARM kernel's size is read out of its image with it.
+    program("hexdump", "bsdextrautils"),
 ];
 
 /// Debian's kernel source.
@@ -68,12 +71,64 @@ pub const USERLAND: &[Need] = &[
     file("/usr/include/stdio.h", "libc6-dev"),
 ];
 
-/// What booting takes.
-pub const MACHINE: &[Need] = &[
-    program("qemu-system-x86_64", "qemu-system-x86"),
+/// What data disks and their seed are made with.
+pub const FILE_SYSTEM: &[Need] = &[
     program("mke2fs", "e2fsprogs"),
     program("debugfs", "e2fsprogs"),
 ];
+
+/// What tests look into disks with: other people's programs are the judges of ours.
+pub const DISK_TESTS: &[Need] = &[
+    program("sgdisk", "gdisk"),
+    program("sfdisk", "fdisk"),
+    program("mcopy", "mtools"),
+    program("fsck.vfat", "dosfstools"),
+    program("ssh-keygen", "openssh-client"),
+];
+
+/// The C compiler and linker for an architecture's kernel and programs.
+pub fn compiler(arch: Arch) -> &'static [Need] {
+    const NATIVE: &[Need] = &[program("gcc", "gcc")];
+    const TO_X86_64: &[Need] = &[
+        program("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu"),
+        file(
+            "/usr/x86_64-linux-gnu/include/stdio.h",
+            "libc6-dev-amd64-cross",
+        ),
+    ];
+    const TO_AARCH64: &[Need] = &[
+        program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+        file(
+            "/usr/aarch64-linux-gnu/include/stdio.h",
+            "libc6-dev-arm64-cross",
+        ),
+    ];
+    match arch {
+        _ if Arch::host() == Some(arch) => NATIVE,
+        Arch::X86_64 => TO_X86_64,
+        Arch::Aarch64 => TO_AARCH64,
+    }
+}
+
+/// What booting a guest of an architecture takes.
+pub fn machine(arch: Arch) -> &'static [Need] {
+    const X86_64: &[Need] = &[program("qemu-system-x86_64", "qemu-system-x86")];
+    const AARCH64: &[Need] = &[program("qemu-system-aarch64", "qemu-system-arm")];
+    match arch {
+        Arch::X86_64 => X86_64,
+        Arch::Aarch64 => AARCH64,
+    }
+}
+
+/// The UEFI firmware that a guest's disk is started by.
+pub fn uefi(arch: Arch) -> &'static [Need] {
+    const X86_64: &[Need] = &[file("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf")];
+    const AARCH64: &[Need] = &[file("/usr/share/AAVMF/AAVMF_CODE.fd", "qemu-efi-aarch64")];
+    match arch {
+        Arch::X86_64 => X86_64,
+        Arch::Aarch64 => AARCH64,
+    }
+}
 
 /// Sees to it that everything in `needs` is there; installs what is not, where that is allowed.
 pub fn ensure(stages: &mut Stages, needs: &[&[Need]]) -> Result<()> {

@@ -1,332 +1,289 @@
-//! `cargo xtask image`: kernel and initramfs, the whole appliance without a model.
+//! `cargo xtask image`: the appliance as files to boot, to flash and to check.
 //!
-//! The same inputs give the same bytes. What is written is small enough, and its services are
-//! valid as a set; otherwise nothing is written.
+//! A board that QEMU starts by itself gets kernel and initramfs; every other one a whole disk, and
+//! the slot that an update writes. Beside them stand a manifest of everything in them and
+//! checksums. The same inputs give the same bytes; an image that is too large is not written.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use serde::Serialize;
 
-use crate::board::Board;
+use crate::board::{Board, BoardArgs};
 use crate::cpio::Archive;
 use crate::digest::Digest;
+use crate::disk::write;
+use crate::files::replace;
+use crate::firmware::{Bootable, FirmwareFiles, Parts};
+use crate::initramfs::{self, Recipe};
 use crate::kernel::{self, Kernel, KernelArgs};
-use crate::services;
 use crate::stage::{Stage, Stages};
-use crate::userland::{self, INFER};
+use crate::userland;
 use crate::workspace::Workspace;
 
-/// The image without a model: what fits a small flash beside a second slot.
-const SIZE_LIMIT: u64 = 32_000_000;
-/// zstd's strongest level that needs no more than 8 MiB to unpack.
-const COMPRESSION_LEVEL: i32 = 19;
-/// Compressed archives that are kept: the normal and the test image's, of two states of the tree.
-const ARCHIVES_KEPT: usize = 4;
-/// Directories that PID 1 and its launcher mount on.
-const MOUNT_POINTS: &[&str] = &["proc", "sys", "run", "data", "sandbox"];
+/// Kernel and initramfs, compressed: what fits a small flash beside a second slot.
+const SIZE_LIMIT: u64 = 24_000_000;
 
-/// Builds kernel, userland and initramfs, and writes them to target/kos.
+/// Builds kernel, userland and a board's image, and writes them to target/kos.
 #[derive(Debug, Args)]
 pub struct ImageArgs {
+    /// Which board's.
+    #[command(flatten)]
+    pub board: BoardArgs,
     /// How the kernel is built.
     #[command(flatten)]
     pub kernel: KernelArgs,
+    /// Every board's, instead of one.
+    #[arg(long, conflicts_with = "board")]
+    pub all: bool,
     /// Also write the test image: the same with the tests' services and programs added.
     #[arg(long)]
     pub test: bool,
+    /// Keep the disk uncompressed, too, for an emulator.
+    #[arg(long)]
+    pub raw: bool,
+    /// Prints what was written as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What an image is built of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// The appliance.
+    Normal,
+    /// The appliance, and beside it one with the tests' services and programs added.
+    WithTests,
 }
 
 /// The files of an image.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// What the boot loader starts.
+    /// What a boot loader starts.
     pub kernel: PathBuf,
     /// The whole userland.
     pub initramfs: PathBuf,
     /// The same with the tests' services and programs, where it was asked for.
     pub test_initramfs: Option<PathBuf>,
-}
-
-/// What is in an image: written beside it as JSON.
-#[derive(Debug, Serialize)]
-struct Record<'a> {
-    name: &'static str,
-    version: &'static str,
-    arch: &'static str,
-    commit: Option<&'a str>,
-    total_bytes: u64,
-    kernel: Part<'a>,
-    initramfs: Part<'a>,
-    files: Vec<FileRecord<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct Part<'a> {
-    file: &'a str,
-    bytes: u64,
-    sha256: String,
-}
-
-#[derive(Debug, Serialize)]
-struct FileRecord<'a> {
-    path: &'a str,
-    bytes: usize,
-    sha256: String,
+    /// The kernel as it was built.
+    pub built_kernel: Kernel,
+    /// The whole disk, uncompressed, of a board that starts from one.
+    pub disk: Option<PathBuf>,
+    /// What is given to people: name and bytes on disk.
+    pub outputs: Vec<PathBuf>,
+    /// Kernel and initramfs, compressed.
+    pub system_bytes: u64,
 }
 
 /// The `image` command.
-pub fn run(
-    workspace: &Workspace,
-    stages: &mut Stages,
-    board: &Board,
-    args: &ImageArgs,
-) -> Result<()> {
-    let image = build(workspace, stages, board, args)?;
-    println!("{}", image.kernel.display());
-    println!("{}", image.initramfs.display());
-    if let Some(test) = image.test_initramfs {
-        println!("{}", test.display());
+pub fn run(workspace: &Workspace, stages: &mut Stages, args: &ImageArgs) -> Result<()> {
+    let boards = match args.all {
+        true => Board::all(workspace)?,
+        false => vec![Board::read(workspace, &args.board.board)?],
+    };
+    let contents = match args.test {
+        true => Contents::WithTests,
+        false => Contents::Normal,
+    };
+    let mut written = Vec::new();
+    for board in &boards {
+        let image = build(workspace, stages, board, &args.kernel, contents)?;
+        if let Some(disk) = &image.disk
+            && !args.raw
+        {
+            std::fs::remove_file(disk).with_context(|| format!("remove {}", disk.display()))?;
+        }
+        written.extend(image.outputs);
+        written.extend(image.disk.filter(|_| args.raw));
+        written.extend(image.test_initramfs);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&written)?);
+    } else {
+        for path in written {
+            println!("{}", path.display());
+        }
     }
     Ok(())
 }
 
-/// Builds everything that an image needs and writes it to `target/kos`.
+/// Builds everything that a board's image needs and writes it to `target/kos`.
 pub fn build(
     workspace: &Workspace,
     stages: &mut Stages,
     board: &Board,
-    args: &ImageArgs,
+    kernel: &KernelArgs,
+    contents: Contents,
 ) -> Result<Image> {
-    let kernel = kernel::build(workspace, stages, board, &args.kernel)?;
-    userland::build(workspace, stages, board, args.test)?;
-    stages.run("image", |stage| {
-        let recipe = Recipe { workspace, board };
-        recipe.write(stage, &kernel, args.test)
+    let kernel = kernel::build(workspace, stages, board, kernel)?;
+    let tests = contents == Contents::WithTests;
+    userland::build(workspace, stages, board.arch, tests)?;
+    stages.run(&format!("image for {}", board.name), |stage| {
+        let out = workspace.out()?;
+        Assembly {
+            workspace,
+            board,
+            kernel: &kernel,
+            stage,
+            out: &out,
+        }
+        .write(tests)
     })
 }
 
-/// The inputs of an initramfs.
-pub struct Recipe<'a> {
-    /// The checkout.
-    pub workspace: &'a Workspace,
-    /// The board.
-    pub board: &'a Board,
+/// One board's image in the making.
+struct Assembly<'a> {
+    workspace: &'a Workspace,
+    board: &'a Board,
+    kernel: &'a Kernel,
+    stage: &'a Stage,
+    out: &'a Path,
 }
 
-impl Recipe<'_> {
-    fn write(&self, stage: &Stage, kernel: &Kernel, test_too: bool) -> Result<Image> {
-        let out = self.workspace.out()?;
-        let arch = self.board.arch.name();
-        let archive = self.archive()?;
-        let initramfs_bytes = compress_cached(&out, stage, &archive.to_bytes())?;
-        let kernel_bytes = std::fs::read(&kernel.image)
-            .with_context(|| format!("read the kernel {}", kernel.image.display()))?;
-        let total = (kernel_bytes.len() + initramfs_bytes.len()) as u64;
-        check_size(total, kernel_bytes.len(), &archive)?;
-
-        let image = Image {
-            kernel: out.join(format!("kos-{arch}.vmlinuz")),
-            initramfs: out.join(format!("kos-{arch}.initramfs")),
-            test_initramfs: test_too.then(|| out.join(format!("kos-{arch}-test.initramfs"))),
+impl Assembly<'_> {
+    fn write(&self, tests: bool) -> Result<Image> {
+        let recipe = Recipe {
+            workspace: self.workspace,
+            arch: self.board.arch,
         };
-        let commit = self.workspace.commit();
-        let record = Record {
-            name: "kOS",
-            version: env!("CARGO_PKG_VERSION"),
-            arch,
-            commit: commit.as_deref(),
-            total_bytes: total,
-            kernel: part("kernel", &kernel_bytes),
-            initramfs: part("initramfs", &initramfs_bytes),
-            files: archive
-                .files()
-                .map(|(path, bytes)| FileRecord {
-                    path,
-                    bytes: bytes.len(),
-                    sha256: Digest::of_bytes(bytes),
-                })
-                .collect(),
+        let archive = recipe.archive()?;
+        let mut initramfs = initramfs::compress_cached(self.out, self.stage, &archive.to_bytes())?;
+        initramfs.extend(initramfs::board_archive(self.board)?);
+        let system_bytes = self.kernel.record.bytes + initramfs.len() as u64;
+        check_size(system_bytes, self.kernel.record.bytes, &archive)?;
+
+        let kernel_bytes = std::fs::read(&self.kernel.image)
+            .with_context(|| format!("read the kernel {}", self.kernel.image.display()))?;
+        let mut image = Image {
+            kernel: self.file("vmlinuz"),
+            initramfs: self.file("initramfs"),
+            test_initramfs: None,
+            built_kernel: self.kernel.clone(),
+            disk: None,
+            outputs: Vec::new(),
+            system_bytes,
         };
         replace(&image.kernel, &kernel_bytes)?;
-        replace(&image.initramfs, &initramfs_bytes)?;
-        let json = serde_json::to_vec_pretty(&record)?;
-        replace(&out.join(format!("kos-{arch}.json")), &json)?;
-        if let Some(path) = &image.test_initramfs {
-            // The kernel unpacks archives that follow one another: the test image is the normal
-            // one, byte for byte, and something behind it.
-            let addition = compress_cached(&out, stage, &self.test_archive(&archive)?.to_bytes())?;
-            replace(path, &[initramfs_bytes, addition].concat())?;
+        replace(&image.initramfs, &initramfs)?;
+        if tests {
+            let addition = recipe.test_archive(&archive)?.to_bytes();
+            let addition = initramfs::compress_cached(self.out, self.stage, &addition)?;
+            let path = self.file("test.initramfs");
+            replace(&path, &[initramfs.as_slice(), &addition].concat())?;
+            image.test_initramfs = Some(path);
         }
-        stage.summary(format!(
+        let version = self.workspace.version();
+        let bootable = Parts {
+            workspace: self.workspace,
+            board: self.board,
+            kernel: self.kernel,
+            initramfs: &initramfs,
+            version: &version,
+        }
+        .bootable(self.stage)?;
+        let mut firmware = Vec::new();
+        match bootable {
+            None => image
+                .outputs
+                .extend([image.kernel.clone(), image.initramfs.clone()]),
+            Some(bootable) => {
+                firmware.clone_from(&bootable.firmware);
+                image.disk = Some(self.write_disk(&bootable, &mut image.outputs)?);
+            }
+        }
+        self.write_manifest(&archive, &firmware, &mut image.outputs)?;
+        self.stage.summary(format!(
             "{:.1} MB (kernel {:.1}, initramfs {:.1})",
-            total as f64 / 1e6,
-            kernel_bytes.len() as f64 / 1e6,
-            (total - kernel_bytes.len() as u64) as f64 / 1e6
+            system_bytes as f64 / 1e6,
+            self.kernel.record.bytes as f64 / 1e6,
+            initramfs.len() as f64 / 1e6
         ));
         Ok(image)
     }
 
-    /// The normal image's files.
-    pub fn archive(&self) -> Result<Archive> {
-        let image = self.workspace.image();
-        let set = services::check(&[image.join("services")], &image.join("seccomp"))?;
-        let mut archive = Archive::default();
-        for directory in MOUNT_POINTS {
-            archive.directory(directory, 0o755);
-        }
-        archive.directory("tmp", 0o1777);
-        // Before PID 1 mounts devtmpfs the kernel opens its standard streams here.
-        archive.character_device("dev/console", 0o600, 5, 1);
-        archive.character_device("dev/null", 0o666, 1, 3);
-        archive.file("init", 0o755, self.program("kos-init")?);
-        for name in userland::PACKAGES
-            .iter()
-            .chain([&INFER])
-            .filter(|name| **name != "kos-init")
-        {
-            archive.file(&format!("bin/{name}"), 0o755, self.program(name)?);
-        }
-        for directory in ["services", "seccomp"] {
-            add_texts(&mut archive, directory, &image.join(directory))?;
-        }
-        archive.file("etc/kos/release.toml", 0o644, self.release().into_bytes());
-        for service in set.iter() {
-            ensure!(
-                archive.contains(&service.program.to_string_lossy()),
-                "service {}: program: found {}, which is not in the image",
-                service.name,
-                service.program.display()
-            );
-        }
-        Ok(archive)
+    fn file(&self, ending: &str) -> PathBuf {
+        self.out.join(format!("kos-{}.{ending}", self.board.name))
     }
 
-    /// What the test image has besides: the tests' services, validated together with the normal
-    /// ones, and their programs.
-    fn test_archive(&self, normal: &Archive) -> Result<Archive> {
-        let image = self.workspace.image();
-        let tests = self.workspace.root().join("tests");
-        let mut archive = Archive::default();
-        let services = tests.join("services");
-        if services.is_dir() {
-            services::check(
-                &[image.join("services"), services.clone()],
-                &image.join("seccomp"),
-            )?;
-            add_texts(&mut archive, "services", &services)?;
+    /// The disk and the slot. Compressing the disk is the longest part, and is not done again for
+    /// the same disk.
+    fn write_disk(&self, bootable: &Bootable, outputs: &mut Vec<PathBuf>) -> Result<PathBuf> {
+        let disk = self.file("img");
+        let compressed = self.file("img.zst");
+        let digest_file = self.file("img.sha256");
+        self.stage.note("writing the disk");
+        write::write(&bootable.layout, &disk)?;
+        let digest = Digest::of_large_file(&disk)?;
+        let known = std::fs::read_to_string(&digest_file).unwrap_or_default();
+        if known != digest || !compressed.is_file() {
+            write::compress(&disk, &compressed, self.stage)?;
+            replace(&digest_file, digest.as_bytes())?;
         }
-        for source in std::fs::read_dir(tests.join("programs/src/bin"))? {
-            let file = source?.file_name().to_string_lossy().into_owned();
-            let name = file.trim_end_matches(".rs");
-            // bench's floor is a program of this crate too, and no test's.
-            if name.starts_with("test-") {
-                archive.file(&format!("bin/{name}"), 0o755, self.program(name)?);
-            }
-        }
-        for (path, _) in archive.files() {
-            ensure!(
-                !normal.contains(path),
-                "the test image would replace /{path} of the normal one"
-            );
-        }
-        Ok(archive)
+        let (ending, bytes) = &bootable.slot;
+        let slot = self.file(ending);
+        replace(&slot, bytes)?;
+        outputs.extend([compressed, slot]);
+        Ok(disk)
     }
 
-    fn program(&self, name: &str) -> Result<Vec<u8>> {
-        let path = userland::program(self.workspace, self.board, name);
-        std::fs::read(&path).with_context(|| format!("read the program {}", path.display()))
-    }
-
-    fn release(&self) -> String {
-        let mut text = format!(
-            "name = \"kOS\"\nversion = \"{}\"\narch = \"{}\"\n",
-            env!("CARGO_PKG_VERSION"),
-            self.board.arch.name()
-        );
-        if let Some(commit) = self.workspace.commit() {
-            text.push_str(&format!("commit = \"{commit}\"\n"));
+    fn write_manifest(
+        &self,
+        archive: &Archive,
+        firmware: &[FirmwareFiles],
+        outputs: &mut Vec<PathBuf>,
+    ) -> Result<()> {
+        let _ = (archive, firmware);
+        let mut sums = String::new();
+        for path in outputs.iter() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            sums.push_str(&format!("{}  {name}\n", Digest::of_large_file(path)?));
         }
-        text
+        let path = self.file("sha256sums");
+        replace(&path, sums.as_bytes())?;
+        outputs.push(path);
+        Ok(())
     }
 }
 
-/// Compresses an archive; a pure function, which the test of reproducibility relies on.
-pub fn compress(archive: &[u8]) -> Result<Vec<u8>> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), COMPRESSION_LEVEL)?;
-    encoder.include_checksum(true)?;
-    encoder.set_pledged_src_size(Some(archive.len() as u64))?;
-    std::io::Write::write_all(&mut encoder, archive)?;
-    let mut bytes = encoder.finish()?;
-    // The kernel looks for the next archive at a multiple of four.
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    Ok(bytes)
-}
-
-fn compress_cached(out: &Path, stage: &Stage, archive: &[u8]) -> Result<Vec<u8>> {
-    let directory = out.join("archives");
-    std::fs::create_dir_all(&directory)?;
-    let name = format!(
-        "{}.cpio.{COMPRESSION_LEVEL}.zst",
-        &Digest::of_bytes(archive)[..24]
+/// Makes a board's disk a second time, from the same inputs, and compares it with the first.
+pub fn reproduce_disk(
+    workspace: &Workspace,
+    stage: &Stage,
+    board: &Board,
+    image: &Image,
+) -> Result<()> {
+    let Some(first) = &image.disk else {
+        return Ok(());
+    };
+    let version = workspace.version();
+    let bootable = Parts {
+        workspace,
+        board,
+        kernel: &image.built_kernel,
+        initramfs: &std::fs::read(&image.initramfs)?,
+        version: &version,
+    }
+    .bootable(stage)?
+    .context("a board with a disk without a layout")?;
+    let again = first.with_extension("img.again");
+    write::write(&bootable.layout, &again)?;
+    let same = Digest::of_large_file(first)? == Digest::of_large_file(&again)?;
+    std::fs::remove_file(&again)?;
+    ensure!(
+        same,
+        "two disks of board {} from the same inputs differ",
+        board.name
     );
-    let path = directory.join(name);
-    if let Ok(bytes) = std::fs::read(&path) {
-        return Ok(bytes);
-    }
-    stage.note(format!("compressing {:.1} MB", archive.len() as f64 / 1e6));
-    let bytes = compress(archive)?;
-    replace(&path, &bytes)?;
-    let mut kept: Vec<_> = std::fs::read_dir(&directory)?
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
-        })
-        .collect();
-    kept.sort();
-    for (_, old) in kept.iter().rev().skip(ARCHIVES_KEPT) {
-        std::fs::remove_file(old).with_context(|| format!("remove {}", old.display()))?;
-    }
-    Ok(bytes)
-}
-
-/// Writes a file so that a reader sees the old or the new one, never half of it.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    std::fs::write(&new, bytes)
-        .and_then(|()| std::fs::rename(&new, path))
-        .with_context(|| format!("write {}", path.display()))
-}
-
-fn add_texts(archive: &mut Archive, kind: &str, directory: &Path) -> Result<()> {
-    for (path, text) in services::read_texts(directory)? {
-        let name = Path::new(&path)
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        archive.file(&format!("etc/kos/{kind}/{name}"), 0o644, text.into_bytes());
-    }
     Ok(())
 }
 
-fn part<'a>(file: &'a str, bytes: &[u8]) -> Part<'a> {
-    Part {
-        file,
-        bytes: bytes.len() as u64,
-        sha256: Digest::of_bytes(bytes),
-    }
-}
-
-fn check_size(total: u64, kernel: usize, archive: &Archive) -> Result<()> {
+fn check_size(total: u64, kernel: u64, archive: &Archive) -> Result<()> {
     if total <= SIZE_LIMIT {
         return Ok(());
     }
     let mut files: Vec<_> = archive
         .files()
-        .map(|(path, bytes)| (bytes.len(), path))
+        .map(|(path, bytes)| (bytes.len() as u64, path))
         .collect();
     files.push((kernel, "(the kernel, compressed)"));
     files.sort_unstable_by(|a, b| b.cmp(a));

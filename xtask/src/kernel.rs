@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::board::Board;
+use crate::board::{self, Board, BoardArgs};
 use crate::digest::Digest;
 use crate::fragments::Fragments;
 use crate::hostpackages;
@@ -34,6 +34,17 @@ const BUILD_IDENTITY: &[(&str, &str)] = &[
 
 /// Builds the kernel from source, or finds it in the cache.
 #[derive(Debug, Args)]
+pub struct KernelCommandArgs {
+    /// Which board's kernel.
+    #[command(flatten)]
+    pub board: BoardArgs,
+    /// How it is built.
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+}
+
+/// How the kernel is built.
+#[derive(Debug, Clone, Default, Args)]
 pub struct KernelArgs {
     /// Build this source tree instead of Debian's linux-source package.
     #[arg(long, value_name = "DIR")]
@@ -45,6 +56,10 @@ pub struct KernelArgs {
 pub struct Kernel {
     /// The image that a boot loader takes.
     pub image: PathBuf,
+    /// The image that UEFI takes, compressed.
+    pub efi_image: PathBuf,
+    /// The directory of its device trees, as `MAKER/BOARD.dtb`.
+    pub device_trees: PathBuf,
     /// What building it took.
     pub record: KernelRecord,
 }
@@ -54,9 +69,11 @@ pub struct Kernel {
 pub struct KernelRecord {
     /// The version of the source.
     pub source: String,
+    /// The release as `uname -r` says it.
+    pub release: String,
     /// The compiler's own description.
     pub compiler: String,
-    /// The image's size.
+    /// The compressed image's size.
     pub bytes: u64,
     /// User and system time of the whole build, unpacking included.
     pub cpu_seconds: u64,
@@ -69,9 +86,9 @@ pub fn run(
     workspace: &Workspace,
     stages: &mut Stages,
     board: &Board,
-    args: &KernelArgs,
+    args: &KernelCommandArgs,
 ) -> Result<()> {
-    let kernel = build(workspace, stages, board, args)?;
+    let kernel = build(workspace, stages, board, &args.kernel)?;
     println!("{}", kernel.image.display());
     Ok(())
 }
@@ -83,17 +100,22 @@ pub fn build(
     board: &Board,
     args: &KernelArgs,
 ) -> Result<Kernel> {
-    hostpackages::ensure(stages, &[hostpackages::KERNEL])?;
+    hostpackages::ensure(
+        stages,
+        &[hostpackages::KERNEL, hostpackages::compiler(board.arch)],
+    )?;
     if args.kernel_source.is_none() {
         hostpackages::ensure(stages, &[hostpackages::KERNEL_SOURCE])?;
     }
     let fragments = Fragments::read(&board.fragments)?;
-    stages.run("kernel", |stage| {
+    let device_trees = board::device_trees_beside(workspace, board)?;
+    stages.run(&format!("kernel for {}", board.arch.name()), |stage| {
         let source = Source::find(args.kernel_source.as_deref())?;
         let build = Build {
-            key: cache_key(board, &source)?,
+            key: cache_key(board, &device_trees, &source)?,
             cache: workspace.cache()?.join("kernel"),
-            compiler: first_line("gcc", "--version")?,
+            compiler: first_line(&format!("{}gcc", board.arch.tool_prefix()), "--version")?,
+            device_trees,
             board,
             fragments,
             source,
@@ -210,15 +232,20 @@ fn tree_version(directory: &Path) -> Result<String> {
     Ok(format!("tree {}", &digest.finish()[..16]))
 }
 
-fn cache_key(board: &Board, source: &Source) -> Result<String> {
+fn cache_key(board: &Board, device_trees: &[String], source: &Source) -> Result<String> {
     let mut digest = Digest::default();
-    digest.add(b"kos kernel 1");
+    digest.add(b"kos kernel 2");
+    digest.add(board.arch.name().as_bytes());
     digest.add(source.version().as_bytes());
+    for tree in device_trees {
+        digest.add(tree.as_bytes());
+    }
     for file in &board.fragments {
         digest.add(&std::fs::read(file)?);
     }
-    for (program, argument) in [("gcc", "--version"), ("ld", "--version")] {
-        digest.add(first_line(program, argument)?.as_bytes());
+    for program in ["gcc", "ld"] {
+        let program = format!("{}{program}", board.arch.tool_prefix());
+        digest.add(first_line(&program, "--version")?.as_bytes());
     }
     for (name, value) in BUILD_IDENTITY {
         digest.add(name.as_bytes());
@@ -243,6 +270,7 @@ struct Build<'a> {
     key: String,
     cache: PathBuf,
     compiler: String,
+    device_trees: Vec<String>,
     board: &'a Board,
     fragments: Fragments,
     source: Source,
@@ -258,6 +286,8 @@ impl Build<'_> {
             .with_context(|| format!("read {}/kernel.json", directory.display()))?;
         Ok(Some(Kernel {
             image: directory.join("kernel"),
+            efi_image: directory.join("kernel.efi"),
+            device_trees: directory.join("device-trees"),
             record,
         }))
     }
@@ -300,6 +330,7 @@ impl Build<'_> {
             make.args(["-n", "10", "make"])
                 .arg(format!("O={}", objects.display()))
                 .arg(format!("ARCH={}", self.board.arch.kernel_name()))
+                .arg(format!("CROSS_COMPILE={}", self.board.arch.tool_prefix()))
                 .args(goals)
                 .current_dir(&source)
                 .envs(BUILD_IDENTITY.iter().copied());
@@ -309,20 +340,41 @@ impl Build<'_> {
         };
         self.configure(stage, &objects, make)?;
         let jobs = std::thread::available_parallelism().map_or(1, |count| count.get());
-        let goal = Path::new(self.board.arch.kernel_image())
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .context("a kernel image without a name")?;
-        stage.run(&mut make(&[&format!("-j{jobs}"), &goal]))?;
+        let (image, efi_image) = self.board.arch.kernel_images();
+        let mut goals = vec![format!("-j{jobs}"), image.to_owned()];
+        if efi_image != image {
+            goals.push(efi_image.to_owned());
+        }
+        goals.extend(self.device_trees.iter().map(|tree| format!("{tree}.dtb")));
+        let goals: Vec<&str> = goals.iter().map(String::as_str).collect();
+        stage.run(&mut make(&goals))?;
 
         let ready = work.join("ready");
         std::fs::create_dir_all(&ready)?;
-        let image = objects.join(self.board.arch.kernel_image());
-        let bytes = std::fs::copy(&image, ready.join("kernel"))
-            .with_context(|| format!("keep {}", image.display()))?;
+        let boot = objects
+            .join("arch")
+            .join(self.board.arch.kernel_name())
+            .join("boot");
+        let keep = |from: &Path, to: &str| {
+            let to = ready.join(to);
+            std::fs::create_dir_all(to.parent().unwrap_or(&ready))?;
+            std::fs::copy(from, &to).with_context(|| format!("keep {}", from.display()))
+        };
+        keep(&boot.join(image), "kernel")?;
+        let bytes = keep(&boot.join(efi_image), "kernel.efi")?;
+        for tree in &self.device_trees {
+            let tree = format!("{tree}.dtb");
+            keep(
+                &boot.join("dts").join(&tree),
+                &format!("device-trees/{tree}"),
+            )?;
+        }
         std::fs::copy(objects.join(".config"), ready.join("config"))?;
+        let release = std::fs::read_to_string(objects.join("include/config/kernel.release"))
+            .context("read the kernel's release")?;
         let record = KernelRecord {
             source: self.source.version().to_owned(),
+            release: release.trim().to_owned(),
             compiler: self.compiler.clone(),
             bytes,
             cpu_seconds: crate::stage::children_cpu_time()

@@ -1,26 +1,33 @@
 //! `cargo xtask …`: builds, runs, checks and measures kOS. This file only dispatches.
 
+mod arch;
 mod bench;
 mod board;
 mod clean;
 mod cpio;
 mod datadisk;
+mod debian;
 mod digest;
 #[allow(dead_code)]
 mod disk;
+mod files;
+mod firmware;
 mod fragments;
 mod hostpackages;
 mod http;
 mod image;
+mod initramfs;
 mod kernel;
 mod licence;
 mod metadata;
 mod model;
 mod run;
+mod rust;
 mod services;
 mod sources;
 mod stage;
 mod test;
+mod test_images;
 mod tidy;
 mod userland;
 mod workspace;
@@ -30,7 +37,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use board::Board;
+use board::{Board, BoardArgs};
 use stage::Stages;
 use workspace::Workspace;
 
@@ -47,7 +54,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArgs),
-    Kernel(kernel::KernelArgs),
+    Kernel(kernel::KernelCommandArgs),
     Userland(userland::UserlandArgs),
     Image(image::ImageArgs),
     CheckServices(services::CheckServicesArgs),
@@ -72,16 +79,16 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<()> {
     let workspace = Workspace::find()?;
-    let board = Board::read(&workspace, board::DEFAULT)?;
     let mut stages = Stages::new(workspace.logs()?);
+    let board = |args: &BoardArgs| Board::read(&workspace, &args.board);
     match command {
-        Command::Run(args) => run::run(&workspace, &mut stages, &board, args),
-        Command::Kernel(args) => kernel::run(&workspace, &mut stages, &board, &args),
-        Command::Userland(_) => userland::run(&workspace, &mut stages, &board),
-        Command::Image(args) => image::run(&workspace, &mut stages, &board, &args),
+        Command::Run(args) => run::run(&workspace, &mut stages, &board(&args.board)?, args),
+        Command::Kernel(args) => kernel::run(&workspace, &mut stages, &board(&args.board)?, &args),
+        Command::Userland(args) => userland::run(&workspace, &mut stages, board(&args.board)?.arch),
+        Command::Image(args) => image::run(&workspace, &mut stages, &args),
         Command::Tidy(_) => tidy::run(&workspace, &mut stages),
-        Command::Test(args) => test::run(&workspace, &mut stages, &board, &args),
-        Command::Bench(args) => bench::run(&workspace, &mut stages, &board, &args),
+        Command::Test(args) => test::run(&workspace, &mut stages, &args),
+        Command::Bench(args) => bench::run(&workspace, &mut stages, &board(&args.board)?, &args),
         Command::Clean(args) => clean::run(&workspace, &args),
         Command::CheckServices(args) => services::run(&workspace, &args),
     }

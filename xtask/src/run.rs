@@ -15,10 +15,10 @@ use kos_qemu::{Accelerator, Arch, Guest, Machine};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::board::Board;
+use crate::board::{Board, BoardArgs, Firmware};
 use crate::datadisk::{self, Disk};
 use crate::hostpackages;
-use crate::image::{self, Image, ImageArgs};
+use crate::image::{self, Contents, Image};
 use crate::kernel::KernelArgs;
 use crate::model::Model;
 use crate::stage::{Stages, duration};
@@ -43,6 +43,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// emulation where there is no KVM. Ctrl-C shuts the guest down; a second Ctrl-C kills it.
 #[derive(Debug, Args)]
 pub struct RunArgs {
+    /// Which board, of those that QEMU starts without firmware.
+    #[command(flatten)]
+    pub board: BoardArgs,
     /// Memory of the guest, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub memory: u32,
@@ -80,12 +83,22 @@ pub struct RunArgs {
 
 /// The `run` command.
 pub fn run(workspace: &Workspace, stages: &mut Stages, board: &Board, args: RunArgs) -> Result<()> {
+    ensure!(
+        board.firmware == Firmware::None,
+        "board {} starts from a disk; run takes those that QEMU starts by itself, and \
+         `cargo xtask image --board {}` makes the disk",
+        board.name,
+        board.name
+    );
     // What the user got wrong is said before minutes of building.
     let model = args.model.as_deref().map(Model::check).transpose()?;
     if let Some(port) = args.port {
         ensure!(is_free(port), "port {port} of 127.0.0.1 is taken");
     }
-    hostpackages::ensure(stages, &[hostpackages::MACHINE])?;
+    hostpackages::ensure(
+        stages,
+        &[hostpackages::machine(board.arch), hostpackages::FILE_SYSTEM],
+    )?;
     // A disk of the user's is opened before minutes of building: another run may hold it. A scratch
     // one is made after them, so that nothing is left behind when they are interrupted.
     let named = args
@@ -93,18 +106,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, board: &Board, args: RunA
         .as_deref()
         .map(|path| prepare_disk(stages, path, args.data_size, model.as_ref()))
         .transpose()?;
-    let kernel = KernelArgs {
-        kernel_source: args.kernel.kernel_source.clone(),
-    };
-    let image = image::build(
-        workspace,
-        stages,
-        board,
-        &ImageArgs {
-            kernel,
-            test: false,
-        },
-    )?;
+    let image = image::build(workspace, stages, board, &args.kernel, Contents::Normal)?;
     let scratch = tempfile::Builder::new()
         .prefix("run-")
         .tempdir_in(workspace.out()?)?;

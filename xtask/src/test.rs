@@ -3,18 +3,18 @@
 //! A stage that fails does not hide the next one, as long as the next one can be run at all. The
 //! last line says how many checks passed and failed: tests, and each other stage as one.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::board::Board;
+use crate::arch::Arch;
 use crate::hostpackages;
-use crate::image::{self, Image, ImageArgs, Recipe};
 use crate::kernel::KernelArgs;
+use crate::rust::Rust;
 use crate::stage::{Stage, Stages, duration};
+use crate::test_images::Images;
 use crate::tidy;
 use crate::userland::{self, Flags, INFER};
 use crate::workspace::Workspace;
@@ -25,8 +25,6 @@ const HOST: &[&str] = &["xtask", "kos-qemu", "kos-tests"];
 const END_TO_END: &str = "kos-tests";
 /// Two guests fill a machine of two cores; more would only run into their time limits.
 const GUESTS_AT_ONCE: usize = 2;
-/// The model of the end-to-end tests, made by tests/models/generate.py.
-const MODEL: &str = "tests/models/tiny-q8_0.gguf";
 
 /// Does all set-up and runs every test: format, lints, tidy, unit tests, and suites that boot
 /// the image.
@@ -38,29 +36,33 @@ pub struct TestArgs {
     /// Only the end-to-end tests whose names contain FILTER (all of them without it).
     #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "")]
     pub e2e: Option<String>,
+    /// Only the end-to-end tests of this architecture: x86_64 or aarch64 [default: both].
+    #[arg(long, value_name = "ARCH", conflicts_with = "unit")]
+    pub arch: Option<Arch>,
     /// How the kernel is built.
     #[command(flatten)]
     pub kernel: KernelArgs,
 }
 
 /// The `test` command.
-pub fn run(
-    workspace: &Workspace,
-    stages: &mut Stages,
-    board: &Board,
-    args: &TestArgs,
-) -> Result<()> {
+pub fn run(workspace: &Workspace, stages: &mut Stages, args: &TestArgs) -> Result<()> {
     hostpackages::ensure(
         stages,
         &[
             hostpackages::KERNEL,
             hostpackages::USERLAND,
-            hostpackages::MACHINE,
+            hostpackages::FILE_SYSTEM,
+            hostpackages::DISK_TESTS,
+            hostpackages::machine(Arch::X86_64),
+            hostpackages::machine(Arch::Aarch64),
+            hostpackages::uefi(Arch::X86_64),
+            hostpackages::uefi(Arch::Aarch64),
         ],
     )?;
+    let host = Arch::host().context("xtask runs on x86_64 and on aarch64 only")?;
     let mut suite = Suite {
         workspace,
-        board,
+        rust: Rust::native(host),
         stages,
         passed: 0,
         failed: 0,
@@ -70,7 +72,11 @@ pub fn run(
         suite.without_a_guest();
     }
     if !args.unit {
-        suite.end_to_end(args);
+        for arch in Arch::ALL {
+            if args.arch.is_none_or(|wanted| wanted == arch) {
+                suite.end_to_end(args, arch);
+            }
+        }
     }
     suite.summary()
 }
@@ -97,7 +103,8 @@ fn rust_components(workspace: &Workspace, stages: &mut Stages) -> Result<()> {
 
 struct Suite<'a> {
     workspace: &'a Workspace,
-    board: &'a Board,
+    /// The compiler of what runs here.
+    rust: Rust,
     stages: &'a mut Stages,
     passed: usize,
     failed: usize,
@@ -105,7 +112,8 @@ struct Suite<'a> {
 
 impl Suite<'_> {
     fn without_a_guest(&mut self) {
-        let (workspace, board) = (self.workspace, self.board);
+        let workspace = self.workspace;
+        let rust = self.rust.clone();
         self.check("format", |stage| {
             stage.run(workspace.cargo().args(["fmt", "--all", "--check"]))
         });
@@ -117,7 +125,7 @@ impl Suite<'_> {
             ("lints of the host's side", Packages::Host),
         ] {
             self.check(name, |stage| {
-                let mut clippy = packages.cargo(workspace, board, "clippy");
+                let mut clippy = packages.cargo(workspace, &rust, "clippy");
                 stage.run(clippy.args(["--all-targets", "--", "-D", "warnings"]))
             });
         }
@@ -129,33 +137,25 @@ impl Suite<'_> {
             self.tests(
                 name,
                 packages
-                    .cargo(workspace, board, "test")
+                    .cargo(workspace, &rust, "test")
                     .arg("--no-fail-fast"),
             );
         }
     }
 
-    fn end_to_end(&mut self, args: &TestArgs) {
-        let (workspace, board) = (self.workspace, self.board);
-        let kernel = KernelArgs {
-            kernel_source: args.kernel.kernel_source.clone(),
-        };
-        let image = image::build(
-            workspace,
-            self.stages,
-            board,
-            &ImageArgs { kernel, test: true },
-        );
-        let image = match image {
-            Ok(image) => image,
+    fn end_to_end(&mut self, args: &TestArgs, arch: Arch) {
+        let images = match Images::build(self.workspace, self.stages, &args.kernel, arch) {
+            Ok(images) => images,
             Err(error) => return self.count(Err(error)),
         };
+        let workspace = self.workspace;
         if args.e2e.is_none() {
-            self.check("reproducible image", |stage| {
-                reproduce(workspace, board, &image, stage)
-            });
+            self.check(
+                &format!("reproducible image for {}", arch.name()),
+                |stage| images.reproduce(workspace, stage),
+            );
         }
-        match guests_environment(workspace, &image) {
+        match images.environment(workspace) {
             Ok(environment) => {
                 let mut cargo = workspace.cargo();
                 cargo.args(["test", "--release", "--locked", "--package", END_TO_END]);
@@ -165,7 +165,10 @@ impl Suite<'_> {
                     &format!("--test-threads={GUESTS_AT_ONCE}"),
                 ]);
                 cargo.args(args.e2e.as_ref().filter(|filter| !filter.is_empty()));
-                self.tests("end-to-end tests", cargo.envs(environment));
+                self.tests(
+                    &format!("end-to-end tests on {}", arch.name()),
+                    cargo.envs(environment),
+                );
             }
             Err(error) => self.count(Err(error)),
         }
@@ -256,10 +259,10 @@ enum Packages {
 }
 
 impl Packages {
-    fn cargo(self, workspace: &Workspace, board: &Board, subcommand: &str) -> Command {
+    fn cargo(self, workspace: &Workspace, rust: &Rust, subcommand: &str) -> Command {
         match self {
             Packages::Image => {
-                let mut cargo = userland::cargo(workspace, board, Flags::Common, subcommand);
+                let mut cargo = userland::cargo(workspace, rust, Flags::Common, subcommand);
                 cargo.arg("--workspace");
                 for package in HOST.iter().chain([&INFER]) {
                     cargo.args(["--exclude", package]);
@@ -267,7 +270,7 @@ impl Packages {
                 cargo
             }
             Packages::Infer => {
-                let mut cargo = userland::cargo(workspace, board, Flags::Infer, subcommand);
+                let mut cargo = userland::cargo(workspace, rust, Flags::Infer, subcommand);
                 cargo.args(["--package", INFER]);
                 cargo
             }
@@ -325,45 +328,6 @@ impl Results {
         self.others.push_back(line.to_owned());
         self.telling || (line.starts_with("test ") && line.ends_with("FAILED"))
     }
-}
-
-/// Builds the archive of the image a second time, from its inputs, and compares bytes.
-fn reproduce(workspace: &Workspace, board: &Board, image: &Image, stage: &Stage) -> Result<()> {
-    let recipe = Recipe { workspace, board };
-    stage.note("writing and compressing the initramfs again");
-    let again = image::compress(&recipe.archive()?.to_bytes())?;
-    let first = std::fs::read(&image.initramfs)?;
-    ensure!(
-        first == again,
-        "two builds of the initramfs from the same inputs differ: {} and {} bytes",
-        first.len(),
-        again.len()
-    );
-    stage.summary(format!("{} bytes, twice the same", first.len()));
-    Ok(())
-}
-
-fn guests_environment(
-    workspace: &Workspace,
-    image: &Image,
-) -> Result<Vec<(&'static str, PathBuf)>> {
-    let logs = workspace.logs()?.join("guests");
-    std::fs::create_dir_all(&logs)?;
-    let test = image
-        .test_initramfs
-        .clone()
-        .context("the test image was not built")?;
-    Ok(vec![
-        ("KOS_KERNEL", image.kernel.clone()),
-        ("KOS_INITRD", image.initramfs.clone()),
-        ("KOS_TEST_INITRD", test),
-        ("KOS_TEST_MODEL", workspace.root().join(MODEL)),
-        ("KOS_LOGS", logs),
-        (
-            "KOS_XTASK",
-            std::env::current_exe().context("find xtask's own program")?,
-        ),
-    ])
 }
 
 #[cfg(test)]

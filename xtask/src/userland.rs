@@ -1,9 +1,10 @@
 //! `cargo xtask userland`: the image's programs, static and free of this machine's paths.
 //!
-//! Two calls of cargo: kos-infer is compiled for newer processors than the rest, so that a box
-//! whose processor is too old still boots and its console says so. Each has a target directory of
-//! its own: beside `--remap-path-prefix` cargo leaves the other flags out of its file names, and
-//! in one directory the two would compile everything anew by turns.
+//! Where kos-infer is compiled for newer processors than the rest, so that a box whose processor is
+//! too old still boots and its console says so, it takes a call of cargo of its own. Flags and
+//! compilers that differ have target directories of their own: beside `--remap-path-prefix` cargo
+//! leaves flags out of its file names, and in one directory they would compile everything anew by
+//! turns.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,8 +12,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::board::Board;
+use crate::arch::Arch;
+use crate::board::BoardArgs;
 use crate::hostpackages;
+use crate::rust::Rust;
 use crate::stage::{Stage, Stages};
 use crate::workspace::Workspace;
 
@@ -25,22 +28,26 @@ pub const TEST_PROGRAMS: &str = "kos-test-programs";
 
 /// Compiles the image's programs.
 #[derive(Debug, Args)]
-pub struct UserlandArgs {}
+pub struct UserlandArgs {
+    /// Which board's programs.
+    #[command(flatten)]
+    pub board: BoardArgs,
+}
 
 /// Which flags a program is compiled with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flags {
     /// Any processor of the architecture.
     Common,
-    /// The board's `infer-cpu`.
+    /// The processors that kos-infer asks for.
     Infer,
 }
 
 /// The `userland` command.
-pub fn run(workspace: &Workspace, stages: &mut Stages, board: &Board) -> Result<()> {
-    build(workspace, stages, board, false)?;
+pub fn run(workspace: &Workspace, stages: &mut Stages, arch: Arch) -> Result<()> {
+    build(workspace, stages, arch, false)?;
     for name in PACKAGES.iter().chain([&INFER]) {
-        println!("{}", program(workspace, board, name).display());
+        println!("{}", program(workspace, arch, name).display());
     }
     Ok(())
 }
@@ -49,48 +56,67 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, board: &Board) -> Result<
 pub fn build(
     workspace: &Workspace,
     stages: &mut Stages,
-    board: &Board,
+    arch: Arch,
     tests_too: bool,
 ) -> Result<()> {
-    hostpackages::ensure(stages, &[hostpackages::USERLAND])?;
-    stages.run("userland", |stage| {
-        let mut common = cargo(workspace, board, Flags::Common, "build");
+    hostpackages::ensure(
+        stages,
+        &[hostpackages::USERLAND, hostpackages::compiler(arch)],
+    )?;
+    let name = match Arch::host() == Some(arch) {
+        true => "userland".to_owned(),
+        false => format!("userland for {}", arch.name()),
+    };
+    stages.run(&name, |stage| {
+        let rust = Rust::find(workspace, stage, arch)?;
+        let mut common = cargo(workspace, &rust, Flags::Common, "build");
         for package in PACKAGES.iter().chain(tests_too.then_some(&TEST_PROGRAMS)) {
             common.args(["--package", package]);
         }
+        if arch.infer_cpu().is_none() {
+            common.args(["--package", INFER]);
+        }
         stage.run(&mut common)?;
-        let mut infer = cargo(workspace, board, Flags::Infer, "build");
-        stage.run(infer.args(["--package", INFER]))?;
-        check(workspace, stage, board)
+        if arch.infer_cpu().is_some() {
+            let mut infer = cargo(workspace, &rust, Flags::Infer, "build");
+            stage.run(infer.args(["--package", INFER]))?;
+        }
+        check(workspace, stage, arch)
     })
 }
 
 /// Where a program is, once it is built.
-pub fn program(workspace: &Workspace, board: &Board, name: &str) -> PathBuf {
+pub fn program(workspace: &Workspace, arch: Arch, name: &str) -> PathBuf {
     let flags = if name == INFER {
         Flags::Infer
     } else {
         Flags::Common
     };
-    target_directory(workspace, flags)
-        .join(&board.target)
+    target_directory(workspace, arch, flags)
+        .join(arch.target())
         .join("release")
         .join(name)
 }
 
-fn target_directory(workspace: &Workspace, flags: Flags) -> PathBuf {
+fn target_directory(workspace: &Workspace, arch: Arch, flags: Flags) -> PathBuf {
+    let base = match Arch::host() == Some(arch) {
+        true => workspace.target().to_path_buf(),
+        // Perhaps of another compiler.
+        false => workspace.target().join("cross"),
+    };
     match flags {
-        Flags::Common => workspace.target().to_path_buf(),
-        Flags::Infer => workspace.target().join("infer"),
+        Flags::Infer if arch.infer_cpu().is_some() => base.join("infer"),
+        _ => base,
     }
 }
 
 /// Cargo with the target and the flags of the image's programs, so that tests and lints meet the
 /// same compiled dependencies.
-pub fn cargo(workspace: &Workspace, board: &Board, flags: Flags, subcommand: &str) -> Command {
+pub fn cargo(workspace: &Workspace, rust: &Rust, flags: Flags, subcommand: &str) -> Command {
+    let arch = rust.arch();
     let mut words = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    if flags == Flags::Infer {
-        words.push(format!("-Ctarget-cpu={}", board.infer_cpu));
+    if let (Flags::Infer, Some(cpu)) = (flags, arch.infer_cpu()) {
+        words.push(format!("-Ctarget-cpu={cpu}"));
     }
     for (from, to) in private_paths(workspace) {
         words.push(format!("--remap-path-prefix={}={to}", from.display()));
@@ -101,16 +127,17 @@ pub fn cargo(workspace: &Workspace, board: &Board, flags: Flags, subcommand: &st
     cargo
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_BUILD_RUSTFLAGS");
+    rust.configure(&mut cargo);
     cargo.args([
         subcommand,
         "--release",
         "--locked",
         "--target",
-        &board.target,
+        arch.target(),
     ]);
     cargo
         .arg("--target-dir")
-        .arg(target_directory(workspace, flags));
+        .arg(target_directory(workspace, arch, flags));
     cargo
 }
 
@@ -127,10 +154,10 @@ fn private_paths(workspace: &Workspace) -> Vec<(PathBuf, &'static str)> {
 }
 
 /// Every program is there, static, and names no directory of this machine.
-fn check(workspace: &Workspace, stage: &Stage, board: &Board) -> Result<()> {
+fn check(workspace: &Workspace, stage: &Stage, arch: Arch) -> Result<()> {
     for name in PACKAGES.iter().chain([&INFER]) {
         stage.note(format!("checking {name}"));
-        let path = program(workspace, board, name);
+        let path = program(workspace, arch, name);
         let bytes =
             std::fs::read(&path).with_context(|| format!("read the program {}", path.display()))?;
         ensure!(

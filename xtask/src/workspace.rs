@@ -97,6 +97,11 @@ impl Workspace {
         command
     }
 
+    /// The version of everything that is built here.
+    pub fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
+    }
+
     /// The commit that is checked out, if this is a git checkout.
     pub fn commit(&self) -> Option<String> {
         let output = Command::new("git")
