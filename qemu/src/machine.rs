@@ -50,6 +50,7 @@ pub struct Machine {
     disks: Vec<Disk>,
     network: bool,
     forwards: Vec<Forward>,
+    guest_address: String,
     serial_log: Option<PathBuf>,
     accelerator: Option<Accelerator>,
     watchdog: bool,
@@ -79,6 +80,7 @@ impl Machine {
             disks: Vec::new(),
             network: true,
             forwards: Vec::new(),
+            guest_address: String::new(),
             serial_log: None,
             accelerator: None,
             watchdog: false,
@@ -157,6 +159,13 @@ impl Machine {
             guest,
             host: Some(host),
         });
+        self
+    }
+
+    /// The address that ports are forwarded to, for a guest that does not take the one which
+    /// QEMU's DHCP gives it. QEMU's network is 10.0.2.0/24.
+    pub fn guest_address(mut self, address: impl Into<String>) -> Self {
+        self.guest_address = address.into();
         self
     }
 
@@ -293,7 +302,7 @@ impl Machine {
             line.0.extend(disk.arguments(index, !platform.has_pci()));
         }
         if self.network {
-            line.network(&self.forwards, platform);
+            line.network(self);
         }
         if self.watchdog {
             line.pair("-device", "i6300esb")
@@ -324,14 +333,15 @@ impl Arguments {
         self.add(option).add(value)
     }
 
-    fn network(&mut self, forwards: &[Forward], platform: Platform) {
+    fn network(&mut self, machine: &Machine) {
         let mut backend = String::from("user,id=net0");
-        for forward in forwards {
-            let host = forward.host.unwrap_or(0);
-            backend.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{}", forward.guest));
+        let address = &machine.guest_address;
+        for Forward { guest, host } in &machine.forwards {
+            let host = host.unwrap_or(0);
+            backend.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-{address}:{guest}"));
         }
         self.pair("-netdev", backend);
-        let card = if platform.has_pci() {
+        let card = if machine.platform.has_pci() {
             // Without its boot ROM: the firmware would spend its time looking for a network boot.
             "virtio-net-pci,netdev=net0,romfile="
         } else {

@@ -1,115 +1,19 @@
 //! A booted kOS: the machine, its API with the pairing code, and waits with time limits.
 
-use std::sync::{Condvar, Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
-use kos_qemu::{Accelerator, Machine};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::api::{Api, ServiceView};
-use crate::disk::{self, DataDisk};
-use crate::environment::{self, Image};
+use crate::boot::{Boot, Permit};
+use crate::disk::DataDisk;
+use crate::environment::{Image, boot_limit, step_limit};
 
-/// From QEMU's start to `kos: ready`. Under TCG on a loaded machine of two processors 30 s were
-/// seen; a guest that hangs is found soon enough.
-pub const BOOT_LIMIT: Duration = Duration::from_secs(180);
-/// For one step of a test: a state reached, a line printed.
-pub const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// States are asked for again after each change on the serial line, and this often beside, in
 /// case that nothing is printed for what a test waits for.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Guests at a time: each keeps a processor busy, and slow guests make tests fail by their limits.
-const GUESTS_AT_ONCE: usize = 2;
-
-/// A guest to be booted.
-pub struct Boot<'a> {
-    name: &'a str,
-    image: Image,
-    disk: Option<&'a DataDisk>,
-    memory_mib: u32,
-    append: &'a str,
-    end_on_reboot: bool,
-}
-
-impl<'a> Boot<'a> {
-    /// A guest of 512 MiB without a data disk. Its serial log is `$KOS_LOGS/<name>.log`.
-    pub fn new(name: &'a str, image: Image) -> Self {
-        Boot {
-            name,
-            image,
-            disk: None,
-            memory_mib: 512,
-            append: "",
-            end_on_reboot: true,
-        }
-    }
-
-    /// With this data disk.
-    pub fn disk(mut self, disk: &'a DataDisk) -> Self {
-        self.disk = Some(disk);
-        self
-    }
-
-    /// With this much memory.
-    pub fn memory_mib(mut self, mib: u32) -> Self {
-        self.memory_mib = mib;
-        self
-    }
-
-    /// With more kernel arguments.
-    pub fn append(mut self, arguments: &'a str) -> Self {
-        self.append = arguments;
-        self
-    }
-
-    /// Whether a reboot ends QEMU (it does unless told otherwise) or boots again.
-    pub fn end_on_reboot(mut self, end: bool) -> Self {
-        self.end_on_reboot = end;
-        self
-    }
-
-    /// Starts the guest and waits until it is ready.
-    pub fn start(self) -> Result<Guest> {
-        let mut guest = self.start_unready()?;
-        guest.code = guest.pairing_code()?;
-        guest.wait_ready()?;
-        Ok(guest)
-    }
-
-    /// Starts the guest and waits for nothing.
-    pub fn start_unready(self) -> Result<Guest> {
-        let permit = Permit::acquire();
-        let logs = environment::logs()?;
-        let mut machine = Machine::new(kos_qemu::Arch::X86_64)
-            .kernel(environment::kernel()?)
-            .initrd(self.image.initrd()?)
-            .append("console=ttyS0 quiet panic=10")
-            .append(self.append)
-            .memory_mib(self.memory_mib)
-            .cpus(2)
-            .forward(80)
-            .forward(11434)
-            .accelerator(Accelerator::detect_remembered(
-                kos_qemu::Arch::X86_64,
-                &logs.join("accelerator"),
-            ))
-            .end_on_reboot(self.end_on_reboot)
-            .serial_log(logs.join(format!("{}.log", self.name)));
-        if let Some(data) = self.disk {
-            machine = machine
-                .append(&format!("kos.data=serial:{}", disk::SERIAL))
-                .disk(kos_qemu::Disk::new(data.path()).serial(disk::SERIAL));
-        }
-        let machine = machine.start().context("cannot start the guest")?;
-        Ok(Guest {
-            machine,
-            code: String::new(),
-            _permit: permit,
-        })
-    }
-}
-
 /// A running guest that printed `kos: ready`. Dropping it pulls the plug.
 pub struct Guest {
     machine: kos_qemu::Guest,
@@ -118,6 +22,15 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// A guest that has just been started.
+    pub(crate) fn new(machine: kos_qemu::Guest, permit: Permit) -> Self {
+        Guest {
+            machine,
+            code: String::new(),
+            _permit: permit,
+        }
+    }
+
     /// Boots an image with a fresh data disk that holds the tiny model.
     ///
     /// The disk is gone when the guest is: where a test looks at it later, it uses [`Boot`].
@@ -178,7 +91,7 @@ impl Guest {
         wanted: impl Fn(&ServiceView) -> bool,
     ) -> Result<ServiceView> {
         let api = self.api();
-        let deadline = Instant::now() + STEP_LIMIT;
+        let deadline = Instant::now() + step_limit();
         let marker = format!("kos: service {name} ");
         loop {
             // Taken before the question, so that a change after the answer is not missed.
@@ -188,7 +101,7 @@ impl Guest {
                 return Ok(seen);
             }
             if Instant::now() > deadline {
-                let limit = STEP_LIMIT.as_secs();
+                let limit = step_limit().as_secs();
                 return self.explain(Err(anyhow!(
                     "after {limit} s the service is still not as wanted: {seen:?}"
                 )));
@@ -207,14 +120,14 @@ impl Guest {
     /// Waits until the system's description is as wanted, and returns it.
     pub fn wait_system(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let api = self.api();
-        let deadline = Instant::now() + STEP_LIMIT;
+        let deadline = Instant::now() + step_limit();
         loop {
             let seen = self.explain(api.get("/api/v1/system"))?;
             if wanted(&seen) {
                 return Ok(seen);
             }
             if Instant::now() > deadline {
-                let limit = STEP_LIMIT.as_secs();
+                let limit = step_limit().as_secs();
                 return self.explain(Err(anyhow!("after {limit} s the system is still {seen}")));
             }
             // Nothing announces a change of these numbers.
@@ -227,7 +140,7 @@ impl Guest {
         let api = self.api();
         let mut stream =
             self.explain(api.follow(&format!("/api/v1/services/{name}/log?follow=1")))?;
-        let deadline = Instant::now() + STEP_LIMIT;
+        let deadline = Instant::now() + step_limit();
         loop {
             // The client's own limit ends a read that nothing comes for.
             let Some(line) = self.explain(stream.next_line())? else {
@@ -260,13 +173,22 @@ impl Guest {
     /// The pairing code of the next boot on the serial line.
     fn pairing_code(&self) -> Result<String> {
         let marker = "kos: pairing code ";
-        let line = self.wait_line("pairing code", |line| line.starts_with(marker), BOOT_LIMIT)?;
+        let line = self.wait_line(
+            "pairing code",
+            |line| line.starts_with(marker),
+            boot_limit(),
+        )?;
         Ok(line[marker.len()..].trim().to_string())
     }
 
     /// Waits until the guest has rebooted inside the same QEMU, and takes up its new code.
     pub fn wait_reboot(&mut self) -> Result<()> {
-        self.wait_line("kos: reboot", |line| line == "kos: reboot", STEP_LIMIT)?;
+        self.wait_line("kos: reboot", |line| line == "kos: reboot", step_limit())?;
+        self.take_up()
+    }
+
+    /// Waits until a boot is ready, and takes up its pairing code.
+    pub(crate) fn take_up(&mut self) -> Result<()> {
         self.code = self.pairing_code()?;
         self.wait_ready()
     }
@@ -274,12 +196,12 @@ impl Guest {
     /// Waits for the line that says that every service has started or settled otherwise.
     fn wait_ready(&self) -> Result<()> {
         let ready = |line: &str| line == "kos: ready" || line.starts_with("kos: ready ");
-        self.wait_line("kos: ready", ready, BOOT_LIMIT).map(drop)
+        self.wait_line("kos: ready", ready, boot_limit()).map(drop)
     }
 
     /// Waits until the guest has powered off, and returns PID 1's last line.
     pub fn wait_power_off(&self) -> Result<String> {
-        let status = self.machine.wait_exit(STEP_LIMIT)?;
+        let status = self.machine.wait_exit(step_limit())?;
         // The kernel has the very last word ("reboot: Power down").
         let lines = self.machine.serial_lines();
         let last = lines
@@ -291,6 +213,54 @@ impl Guest {
         } else {
             self.explain(Err(anyhow!("QEMU ended with {status}")))
         }
+    }
+
+    /// Shuts the guest down in order; its disks can be looked at then.
+    pub fn power_off(self) -> Result<()> {
+        self.api().post("/api/v1/system/poweroff")?;
+        let last = self.wait_power_off()?;
+        ensure!(last == "kos: power off", "PID 1's last line is '{last}'");
+        Ok(())
+    }
+
+    /// Pulls the plug.
+    pub fn pull_the_plug(self) -> Result<()> {
+        Ok(self.machine.quit().map(drop)?)
+    }
+
+    /// Pairs as a browser does, and returns its cookie.
+    pub fn pair(&self) -> Result<String> {
+        let form = format!("code={}", self.code);
+        let answer = self.stranger().post_form("/pair", &form)?;
+        ensure!(answer.status < 400, "{answer}");
+        let cookie = answer.header("set-cookie").context("no cookie")?;
+        Ok(cookie.split(';').next().unwrap_or_default().to_string())
+    }
+
+    /// Whether this cookie still opens the API.
+    pub fn knows(&self, cookie: &str) -> Result<bool> {
+        let asked = self.stranger().with("cookie", cookie);
+        let answer = asked.request("GET", "/api/v1/system", None)?;
+        match answer.status {
+            200 => Ok(true),
+            401 => Ok(false),
+            _ => Err(anyhow!("{answer}")),
+        }
+    }
+
+    /// What the API says about `/data`.
+    pub fn data(&self) -> Result<Value> {
+        let system = self.explain(self.api().get("/api/v1/system"))?;
+        Ok(system["data"].clone())
+    }
+
+    /// How many models the box offers.
+    pub fn model_count(&self) -> Result<usize> {
+        let tags = self.models().get("/api/tags")?;
+        let models = tags["models"].as_array();
+        models
+            .map(Vec::len)
+            .with_context(|| format!("no list in {tags}"))
     }
 
     /// Adds the end of the serial log and its path to an error.
@@ -305,35 +275,5 @@ impl Drop for Guest {
         if std::thread::panicking() {
             eprintln!("{}", self.machine.serial_tail());
         }
-    }
-}
-
-/// The right to have one guest.
-struct Permit;
-
-static RUNNING: Mutex<usize> = Mutex::new(0);
-static ENDED: Condvar = Condvar::new();
-
-impl Permit {
-    fn acquire() -> Self {
-        let mut running = RUNNING
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        while *running >= GUESTS_AT_ONCE {
-            running = ENDED
-                .wait(running)
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
-        *running += 1;
-        Permit
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        *RUNNING
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) -= 1;
-        ENDED.notify_one();
     }
 }

@@ -17,11 +17,21 @@
 //! The images come from `cargo xtask test`, by environment variables (see [`environment`]).
 
 pub mod api;
+mod boot;
+pub mod box_disk;
+pub mod chance;
 pub mod disk;
 pub mod environment;
+pub mod fat;
+pub mod file_system;
+pub mod gpt;
 mod guest;
+pub mod host;
+pub mod write_log;
 
 pub use api::{Answer, Api, ServiceView};
-pub use disk::{DataDisk, FileSystem};
-pub use environment::Image;
-pub use guest::{BOOT_LIMIT, Boot, Guest, STEP_LIMIT};
+pub use boot::Boot;
+pub use box_disk::BoxDisk;
+pub use disk::DataDisk;
+pub use environment::{Image, boot_limit, step_limit};
+pub use guest::Guest;

@@ -23,7 +23,7 @@ fn a_service_that_exits_at_once_is_backed_off_and_then_failed() -> Result<()> {
         place,
         "line about the back-off",
         |line| line.starts_with("kos: service exit-at-once backoff"),
-        kos_tests::STEP_LIMIT,
+        kos_tests::step_limit(),
     )?;
     let starts = guest.api().log("exit-at-once")?;
     assert_eq!(

@@ -1,7 +1,7 @@
 //! What outlives a boot, and the ways down: API, power button, reboot. Each leaves a clean disk.
 
-use anyhow::{Context, Result};
-use kos_tests::{Boot, DataDisk, Guest, Image, STEP_LIMIT};
+use anyhow::Result;
+use kos_tests::{Boot, DataDisk, Image, step_limit};
 use serde_json::json;
 
 #[test]
@@ -13,10 +13,7 @@ fn a_session_outlives_a_reboot_and_a_power_cycle() -> Result<()> {
         .start()?;
     let session = guest.pair()?;
     let first_code = guest.code().to_string();
-    guest
-        .stranger()
-        .with("cookie", &session)
-        .get("/api/v1/system")?;
+    assert!(guest.knows(&session)?);
 
     guest.api().post("/api/v1/system/reboot")?;
     guest.wait_reboot()?;
@@ -25,39 +22,18 @@ fn a_session_outlives_a_reboot_and_a_power_cycle() -> Result<()> {
         .stranger()
         .paired(&first_code)
         .request("GET", "/api/v1/system", None)?;
-    assert_eq!(
-        old.status, 401,
-        "the old code opens nothing any more: {old}"
-    );
-    guest
-        .stranger()
-        .with("cookie", &session)
-        .get("/api/v1/system")?;
-
-    guest.api().post("/api/v1/system/poweroff")?;
-    assert_eq!(guest.wait_power_off()?, "kos: power off");
-    drop(guest);
-    assert!(
-        disk.file_system()?.was_left_clean(),
-        "{:?}",
-        disk.file_system()?
-    );
+    assert_eq!(old.status, 401, "the old code opens nothing: {old}");
+    assert!(guest.knows(&session)?);
+    guest.power_off()?;
+    disk.file_system().check_left_clean()?;
 
     let guest = Boot::new("persistence-again", Image::Normal)
         .disk(&disk)
         .start()?;
-    guest
-        .stranger()
-        .with("cookie", &session)
-        .get("/api/v1/system")?;
+    assert!(guest.knows(&session)?);
     guest.machine().power_button()?;
     assert_eq!(guest.wait_power_off()?, "kos: power off");
-    assert!(
-        disk.file_system()?.was_left_clean(),
-        "{:?}",
-        disk.file_system()?
-    );
-    Ok(())
+    disk.file_system().check_left_clean()
 }
 
 #[test]
@@ -67,66 +43,36 @@ fn a_box_that_lost_its_power_comes_back() -> Result<()> {
         .disk(&disk)
         .start()?;
     guest.pair()?;
-    guest.machine().quit()?;
-    drop(guest);
-    assert!(
-        disk.file_system()?.needs_recovery,
-        "{:?}",
-        disk.file_system()?
-    );
+    guest.pull_the_plug()?;
+    let left = disk.file_system().superblock()?;
+    assert!(left.needs_recovery, "{left:?}");
+
     let guest = Boot::new("persistence-plug-again", Image::Normal)
         .disk(&disk)
         .start()?;
-    let system = guest.api().get("/api/v1/system")?;
-    assert_eq!(system["data"]["kind"], "disk", "{system}");
-    let tags = guest.models().get("/api/tags")?;
-    assert_eq!(tags["models"].as_array().map_or(0, Vec::len), 1, "{tags}");
+    assert_eq!(guest.data()?["kind"], "disk");
+    assert_eq!(guest.model_count()?, 1);
     // The last second's sessions may be lost with the power; new ones must be possible.
     let session = guest.pair()?;
-    guest
-        .stranger()
-        .with("cookie", &session)
-        .get("/api/v1/system")?;
+    assert!(guest.knows(&session)?);
     // The third way down: what `kill 1` is elsewhere.
     let signal = json!({ "signal": "SIGTERM" });
     guest
         .api()
         .post_json("/api/v1/services/init/kill", signal)?;
     assert_eq!(guest.wait_power_off()?, "kos: power off");
-    assert!(
-        disk.file_system()?.was_left_clean(),
-        "{:?}",
-        disk.file_system()?
-    );
-    Ok(())
+    disk.file_system().check_left_clean()
 }
 
 #[test]
 fn without_a_disk_the_box_works_and_says_so() -> Result<()> {
     let guest = Boot::new("persistence-tmpfs", Image::Normal).start()?;
-    let system = guest.api().get("/api/v1/system")?;
-    assert_eq!(system["data"]["kind"], "tmpfs", "{system}");
-    let tags = guest.models().get("/api/tags")?;
-    assert_eq!(tags["models"], json!([]));
+    assert_eq!(guest.data()?["kind"], "tmpfs");
+    assert_eq!(guest.model_count()?, 0);
     guest.api().post("/api/v1/system/reboot")?;
     // This guest ends where another would boot again.
-    let event = guest.machine().wait_event("SHUTDOWN", STEP_LIMIT)?;
+    let event = guest.machine().wait_event("SHUTDOWN", step_limit())?;
     assert_eq!(event.data["reason"], "guest-reset");
     assert_eq!(guest.wait_power_off()?, "kos: reboot");
     Ok(())
-}
-
-/// Pairs as a browser does, and returns its cookie.
-trait Pair {
-    fn pair(&self) -> Result<String>;
-}
-
-impl Pair for Guest {
-    fn pair(&self) -> Result<String> {
-        let form = format!("code={}", self.code());
-        let answer = self.stranger().post_form("/pair", &form)?;
-        assert!(answer.status < 400, "{answer}");
-        let cookie = answer.header("set-cookie").context("no cookie")?;
-        Ok(cookie.split(';').next().unwrap_or_default().to_string())
-    }
 }
