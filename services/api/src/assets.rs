@@ -31,6 +31,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         asset!("console.js", "text/javascript; charset=utf-8"),
         asset!("chat.js", "text/javascript; charset=utf-8"),
         asset!("log.js", "text/javascript; charset=utf-8"),
+        asset!("return.js", "text/javascript; charset=utf-8"),
         asset!("kos.css", "text/css; charset=utf-8"),
         asset!("icon.svg", "image/svg+xml"),
     ]

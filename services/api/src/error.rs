@@ -29,9 +29,15 @@ pub enum ApiError {
     /// The `Host` header is not one of this box's names.
     #[error("{0}")]
     Misdirected(String),
-    /// Too many wrong pairing codes.
-    #[error("too many wrong pairing codes; try again in {0} s")]
+    /// Too many wrong tries to pair.
+    #[error("too many wrong tries to pair; try again in {0} s")]
     TooManyTries(u64),
+    /// Too many nonces wait for the owner's signature.
+    #[error("too many wait for the owner's signature; try again in {0} s")]
+    TooManyChallenges(u64),
+    /// The kernel gives no random numbers.
+    #[error("no random numbers: {0}")]
+    NoRandomness(String),
     /// Every place for an event stream is taken.
     #[error("all {0} event streams are in use; close a console tab or try again later")]
     TooManyStreams(usize),
@@ -69,10 +75,24 @@ impl ApiError {
             ApiError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::TimedOut => StatusCode::REQUEST_TIMEOUT,
             ApiError::InferenceDied(_) => StatusCode::BAD_GATEWAY,
-            ApiError::TooManyStreams(_) | ApiError::InferenceAway(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
+            ApiError::TooManyStreams(_)
+            | ApiError::TooManyChallenges(_)
+            | ApiError::InferenceAway(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Store(_) | ApiError::Render(_) | ApiError::NoRandomness(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
             }
-            ApiError::Store(_) | ApiError::Render(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Seconds after which asking again may help.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            ApiError::TooManyTries(seconds) | ApiError::TooManyChallenges(seconds) => {
+                Some(*seconds)
+            }
+            // Streams end when their tabs are closed.
+            ApiError::TooManyStreams(_) => Some(5),
+            _ => None,
         }
     }
 }
@@ -95,20 +115,14 @@ impl IntoResponse for ApiError {
         let body = Json(serde_json::json!({ "error": self.to_string() }));
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
-        match self {
-            ApiError::TooManyTries(seconds) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            ApiError::TooManyStreams(_) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(5));
-            }
-            ApiError::Unauthorized(_) => {
-                headers.insert(
-                    header::WWW_AUTHENTICATE,
-                    HeaderValue::from_static("Bearer realm=\"kOS\""),
-                );
-            }
-            _ => {}
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if matches!(self, ApiError::Unauthorized(_)) {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"kOS\""),
+            );
         }
         response
     }

@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use crate::app::App;
 use crate::auth::code::PairingCode;
 use crate::auth::door::Door;
+use crate::auth::owner::OwnerKey;
 use crate::control::Control;
 use crate::options::{Command, HELP, Options};
 use crate::store::database::Store;
@@ -80,8 +81,12 @@ async fn serve(options: Options) -> Result<()> {
             None
         }
     };
-    if code.is_none() {
-        tracing::warn!("no pairing code: only browsers that have paired before can come in");
+    let owner = owner_key();
+    if code.is_none() && owner.is_none() {
+        tracing::warn!(
+            "neither a pairing code nor an owner's key: only browsers that have paired before can \
+             come in"
+        );
     }
     let store = Store::open(&options.state)
         .await
@@ -92,7 +97,7 @@ async fn serve(options: Options) -> Result<()> {
         options,
         control,
         store,
-        Door::new(code),
+        Door::new(code, owner),
         stopping.clone(),
     ));
 
@@ -128,4 +133,16 @@ async fn serve(options: Options) -> Result<()> {
     let _ = tokio::join!(following, stop_requested);
     app.store.close().await;
     Ok(())
+}
+
+/// The owner's key, when `kos-box.toml` has one that can be used. A wrong one costs only itself.
+fn owner_key() -> Option<OwnerKey> {
+    let line = kos_sdk::credentials::read_optional("owner-key")
+        .inspect_err(|error| tracing::warn!("{error:#}"))
+        .ok()??;
+    let key = OwnerKey::parse(&line)
+        .inspect_err(|error| tracing::warn!("{error}"))
+        .ok()?;
+    tracing::info!("the owner's key is {}", key.fingerprint());
+    Some(key)
 }

@@ -19,7 +19,8 @@ Usage: kos-api [OPTIONS]
   --state DIR            where the database lives [$STATE_DIRECTORY, or /data/api]
   --help                 this text
 
-The pairing code is the credential 'pairing-code' ($CREDENTIALS_DIRECTORY/pairing-code).
+The pairing code is the credential 'pairing-code' ($CREDENTIALS_DIRECTORY/pairing-code), the
+owner's key, if there is one, the credential 'owner-key' (a line of OpenSSH, ssh-ed25519).
 ";
 
 /// Everything that the command line decides.

@@ -7,9 +7,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, delete, get, post};
 
-use crate::api::{events, logs, services, sessions, settings, system};
+use crate::api::{events, logs, owner, reset, services, sessions, settings, system};
 use crate::app::App;
-use crate::console::{actions, log_page, page, pairing, stream};
+use crate::console::{actions, log_page, page, pairing, reset as reset_page, stream};
 use crate::{assets, guard, proxy};
 
 /// Largest body of our own routes: names, codes and settings.
@@ -20,6 +20,7 @@ pub fn console(app: Arc<App>) -> Router {
     let api = Router::new()
         .route("/system", get(system::show))
         .route("/system/{act}", post(system::power))
+        .route("/system/factory-reset", post(reset::reset))
         .route("/services", get(services::list))
         .route("/services/{name}", get(services::show))
         .route("/services/{name}/{action}", post(services::act))
@@ -39,6 +40,10 @@ pub fn console(app: Arc<App>) -> Router {
         .route("/services/{name}/{action}", post(actions::service))
         .route("/power", get(actions::power_page))
         .route("/power/{act}", post(actions::power))
+        .route(
+            "/factory-reset",
+            get(reset_page::open).post(reset_page::submit),
+        )
         .route("/sessions", get(actions::sessions))
         .route("/sessions/{id}/end", post(actions::end_session))
         .layer(from_fn(guard::time_limit));
@@ -47,6 +52,9 @@ pub fn console(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), guard::identity));
     let public = Router::new()
         .route("/pair", get(pairing::open).post(pairing::submit))
+        .route("/pair/key", post(pairing::with_key))
+        .route("/api/v1/owner/challenge", post(owner::challenge))
+        .route("/api/v1/owner/session", post(owner::session))
         .route("/assets/{name}", get(assets::get))
         .layer(from_fn(guard::time_limit));
     finish(private.merge(public).fallback(page::not_found), app)

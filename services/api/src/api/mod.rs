@@ -3,6 +3,8 @@
 
 pub mod events;
 pub mod logs;
+pub mod owner;
+pub mod reset;
 pub mod services;
 pub mod sessions;
 pub mod settings;

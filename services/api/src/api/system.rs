@@ -25,8 +25,12 @@ pub struct System {
     version: String,
     uptime_ms: u64,
     ready_ms: u64,
+    board: String,
+    board_description: String,
+    boot_disk: String,
     boot: Boot,
     data: Data,
+    setup_problem: String,
     memory: Option<Memory>,
     processes: Processes,
     init_memory: u64,
@@ -44,6 +48,11 @@ struct Boot {
 struct Data {
     kind: String,
     detail: String,
+    /// A code of PID 1, such as `full`; empty when all is well.
+    problem: String,
+    advice: String,
+    bytes: u64,
+    free: u64,
 }
 
 #[derive(Serialize)]
@@ -70,13 +79,21 @@ pub async fn show(State(app): State<Arc<App>>) -> Result<Json<System>, ApiError>
         version: system.version,
         uptime_ms: system.uptime_ms,
         ready_ms: system.ready_ms,
+        board: system.board,
+        board_description: system.board_description,
+        boot_disk: system.boot_disk,
         boot: Boot {
             phases: system.phases,
         },
         data: Data {
             kind: system.data_kind,
             detail: system.data_detail,
+            problem: system.data_problem,
+            advice: system.data_advice,
+            bytes: system.data_bytes,
+            free: system.data_free,
         },
+        setup_problem: system.setup_problem,
         memory: seen.memory,
         processes: Processes {
             total: system.processes,
@@ -96,8 +113,11 @@ pub async fn power(
     State(app): State<Arc<App>>,
     Path(act): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let power = Power::parse(&act)
-        .ok_or_else(|| ApiError::NotFound(format!("no act '{act}'; allowed: reboot, poweroff")))?;
+    let power = Power::parse(&act).ok_or_else(|| {
+        ApiError::NotFound(format!(
+            "no act '{act}'; allowed: reboot, poweroff, factory-reset"
+        ))
+    })?;
     app.control.power(power).await?;
     Ok(StatusCode::ACCEPTED)
 }

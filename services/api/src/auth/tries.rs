@@ -1,4 +1,4 @@
-//! The limit on wrong pairing codes. A code has 40 bits: at 30 tries a minute, guessing one takes
+//! The limit on wrong tries to pair, by code or by key. A code has 40 bits: at 30 tries a minute, guessing one takes
 //! longer than any boot lasts; without the limit it would take hours.
 
 use std::collections::{HashMap, VecDeque};
@@ -68,7 +68,7 @@ fn wait(tries: &VecDeque<Instant>, limit: usize, now: Instant) -> Option<u64> {
 }
 
 /// One household is one peer: IPv6 hosts have a whole /64 to choose addresses from.
-fn network(peer: IpAddr) -> IpAddr {
+pub(super) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

@@ -2,9 +2,13 @@
 //! JavaScript.
 
 pub mod actions;
+pub mod bar;
 pub mod log_page;
+pub mod machine;
 pub mod page;
 pub mod pairing;
+pub mod reset;
 pub mod show;
 pub mod stream;
+pub mod trouble;
 pub mod view;

@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
+use super::machine::Machine;
 use super::view::{Boot, Services, Status, Warnings};
 use crate::app::App;
 use crate::error::ApiError;
@@ -19,6 +20,7 @@ struct Console {
     status: String,
     warnings: String,
     services: String,
+    machine: String,
     boot: String,
 }
 
@@ -39,6 +41,7 @@ pub async fn show(State(app): State<Arc<App>>) -> Result<Html<String>, ApiError>
         status: Status::from(&*snapshot).render()?,
         warnings: Warnings::new(&snapshot, condition.warning()).render()?,
         services: Services::from(&*snapshot).render()?,
+        machine: Machine::from(&*snapshot).render()?,
         boot: Boot::from(&*snapshot).render()?,
     };
     Ok(Html(page.render()?))

@@ -12,6 +12,7 @@ use axum::response::sse::{Event, Sse};
 use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::machine::Machine;
 use super::view::{Boot, Services, Status, Warnings};
 use crate::api::events::sse;
 use crate::app::App;
@@ -59,6 +60,7 @@ impl Viewer {
                     Warnings::new(&snapshot, condition.warning()).render(),
                 ),
                 ("services", Services::from(&*snapshot).render()),
+                ("machine", Machine::from(&*snapshot).render()),
                 ("boot", Boot::from(&*snapshot).render()),
                 ("announce", Ok(self.announcement(&snapshot))),
             ];

@@ -4,11 +4,13 @@
 use askama::Template;
 use kos_sdk::control::PhaseRecord;
 
+use super::bar::Bar;
 use super::show;
+use super::trouble::Trouble;
 use crate::live::{ServiceView, Snapshot};
 
-/// Width of the bars, in units of their drawing.
-const BAR: u64 = 100;
+/// Width of the boot's chart, in units of its drawing.
+const CHART: u64 = 1000;
 /// Name of this service in PID 1's list: stopping it closes the console.
 const SELF: &str = "api";
 
@@ -25,38 +27,10 @@ pub struct Status {
 }
 
 struct DataBadge {
-    on_disk: bool,
+    text: &'static str,
+    /// On a disk, and well.
+    is_good: bool,
     detail: String,
-}
-
-/// A part of a whole.
-pub struct Bar {
-    /// `12 of 64 MiB`
-    text: String,
-    /// 0 to [`BAR`]; nothing to draw when there is no limit.
-    filled: Option<u64>,
-    /// Little is left.
-    tight: bool,
-}
-
-impl Bar {
-    fn new(used: u64, limit: u64) -> Self {
-        if limit == 0 {
-            return Bar {
-                text: show::bytes(used),
-                filled: None,
-                tight: false,
-            };
-        }
-        let filled = u64::try_from(u128::from(used) * u128::from(BAR) / u128::from(limit))
-            .unwrap_or(BAR)
-            .min(BAR);
-        Bar {
-            text: format!("{} of {}", show::bytes(used), show::bytes(limit)),
-            filled: Some(filled),
-            tight: filled >= 90,
-        }
-    }
 }
 
 impl From<&Snapshot> for Status {
@@ -65,9 +39,18 @@ impl From<&Snapshot> for Status {
         Status {
             version: system.map_or_else(String::new, |system| system.version.clone()),
             uptime: system.map_or_else(String::new, |system| show::duration(system.uptime_ms)),
-            data: system.map(|system| DataBadge {
-                on_disk: system.data_kind == "disk",
-                detail: system.data_detail.clone(),
+            data: system.map(|system| {
+                let on_disk = system.data_kind == "disk";
+                let is_good = on_disk && system.data_problem.is_empty();
+                DataBadge {
+                    text: match (on_disk, is_good) {
+                        (true, true) => "data on disk",
+                        (true, false) => "data on disk, not well",
+                        (false, _) => "in memory only",
+                    },
+                    is_good,
+                    detail: system.data_detail.clone(),
+                }
             }),
             memory: snapshot.memory.map(|memory| {
                 Bar::new(memory.total.saturating_sub(memory.available), memory.total)
@@ -83,11 +66,16 @@ impl From<&Snapshot> for Status {
 #[template(path = "part_warnings.html")]
 pub struct Warnings {
     warnings: Vec<String>,
+    /// The data disk's.
+    trouble: Option<Trouble>,
+    /// That of the settings on the boot partition.
+    setup: String,
 }
 
 impl Warnings {
-    /// Those of PID 1 and of the store.
+    /// Those of PID 1, of the disk, of the owner's settings and of the store.
     pub fn new(snapshot: &Snapshot, store: Option<&str>) -> Self {
+        let system = snapshot.system.as_ref();
         let control = snapshot
             .error
             .as_ref()
@@ -97,6 +85,8 @@ impl Warnings {
                 .into_iter()
                 .chain(store.map(str::to_owned))
                 .collect(),
+            trouble: system.and_then(Trouble::of),
+            setup: system.map_or_else(String::new, |system| system.setup_problem.clone()),
         }
     }
 }
@@ -212,7 +202,7 @@ struct Phase {
     name: String,
     took: String,
     error: String,
-    /// Start and width of its bar, of [`BAR`] in tenths.
+    /// Start and width of its bar, of [`CHART`].
     start: u64,
     width: u64,
 }
@@ -233,7 +223,7 @@ impl From<&Snapshot> for Boot {
             .chain([system.ready_ms, 1])
             .max()
             .unwrap_or(1);
-        let scale = |milliseconds: u64| milliseconds.saturating_mul(BAR * 10) / total;
+        let scale = |milliseconds: u64| milliseconds.saturating_mul(CHART) / total;
         let bar = |name: &str, started_ms: u64, took_usec: u64, error: &str| Phase {
             name: name.to_owned(),
             took: show::span(took_usec),

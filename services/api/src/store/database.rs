@@ -2,23 +2,26 @@
 //!
 //! A damaged file is set aside under a name that says when, and a new one is made. When the
 //! directory cannot be written (read-only, full), the store lives in memory and says so; what can
-//! still be read is carried over. It never keeps the service from starting.
+//! still be read is carried over. It never keeps the service from starting, and it never goes back
+//! to the disk by itself: a disk that failed once is for the next start.
 
 use std::borrow::Cow;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions,
+    SqliteSynchronous,
+};
 use tokio::sync::RwLock;
 
-use super::clock;
+use super::{clock, rescue};
 
 /// File name within the state directory.
 const FILE: &str = "kos.db";
-/// Damaged files that are kept; older ones go, so that a bad disk does not fill itself.
-const KEPT_DAMAGED: usize = 3;
 /// Every change of the schema since the first, in order. A released one is never edited.
 const MIGRATIONS: &[(i64, &str, &str)] = &[(
     1,
@@ -49,6 +52,7 @@ impl Condition {
 
 /// Sessions and settings.
 pub struct Store {
+    file: PathBuf,
     inner: RwLock<Inner>,
 }
 
@@ -65,12 +69,12 @@ impl Store {
     pub async fn open(directory: &Path) -> Result<Self, sqlx::Error> {
         let file = directory.join(FILE);
         let first = match open_file(&file).await {
-            Ok(pool) => return Ok(Self::as_is(pool, Condition::Good)),
+            Ok(pool) => return Ok(Self::as_is(file, pool, Condition::Good)),
             Err(error) => error,
         };
         if is_damage(&first) {
             tracing::error!("{} is damaged: {first}", file.display());
-            match set_aside(&file) {
+            match rescue::set_aside(&file) {
                 Ok(aside) => match open_file(&file).await {
                     Ok(pool) => {
                         let text = format!(
@@ -78,7 +82,7 @@ impl Store {
                              A new one was made: pair your browsers again.",
                             aside.display()
                         );
-                        return Ok(Self::as_is(pool, Condition::Replaced(text)));
+                        return Ok(Self::as_is(file, pool, Condition::Replaced(text)));
                     }
                     Err(error) => tracing::error!("cannot make a new database: {error}"),
                 },
@@ -86,18 +90,20 @@ impl Store {
             }
         }
         let pool = open_memory().await?;
-        match copy_readable(&file, &pool).await {
+        match rescue::copy_file(&file, &pool).await {
             Ok(()) => {}
-            Err(error) => tracing::warn!("nothing could be read from the old database: {error}"),
+            Err(error) => tracing::warn!("not everything could be read from the file: {error}"),
         }
-        Ok(Self::as_is(pool, memory_condition(&first)))
+        let condition = memory_condition(&first, &file);
+        Ok(Self::as_is(file, pool, condition))
     }
 
-    fn as_is(pool: SqlitePool, condition: Condition) -> Self {
+    fn as_is(file: PathBuf, pool: SqlitePool, condition: Condition) -> Self {
         if let Some(warning) = condition.warning() {
             tracing::warn!("{warning}");
         }
         Store {
+            file,
             inner: RwLock::new(Inner { pool, condition }),
         }
     }
@@ -136,12 +142,12 @@ impl Store {
         // Another request may have done it while this one waited.
         if !matches!(inner.condition, Condition::Memory(_)) {
             let memory = open_memory().await?;
-            if let Err(error) = copy_rows(&inner.pool, &memory).await {
+            if let Err(error) = rescue::copy_rows(&inner.pool, &memory).await {
                 tracing::warn!("not everything could be kept: {error}");
             }
             // Closed by dropping: waiting for a failing disk would hold every request.
             inner.pool = memory;
-            inner.condition = memory_condition(error);
+            inner.condition = memory_condition(error, &self.file);
             tracing::error!("{}", inner.condition.warning().unwrap_or_default());
         }
         Ok(inner.pool.clone())
@@ -153,11 +159,26 @@ impl Store {
     }
 }
 
-fn memory_condition(error: &sqlx::Error) -> Condition {
+fn memory_condition(error: &sqlx::Error, file: &Path) -> Condition {
+    let (what, advice) = match primary_code(error) {
+        Some(FULL) => (
+            "There is no room for the database",
+            " Make room on the data disk, then restart the API service.",
+        ),
+        _ if is_damage(error) => ("The database is damaged and cannot be replaced", ""),
+        _ if is_read_only(file) => ("The database cannot be written", ""),
+        _ => ("The database cannot be used", ""),
+    };
     Condition::Memory(format!(
-        "The database cannot be used ({error}). Sessions and settings are kept in memory only and \
-         will be gone at the next start."
+        "{what} ({error}). Sessions and settings are kept in memory only, until the next start.\
+         {advice}"
     ))
+}
+
+/// Whether the disk takes no writes: SQLite has many words for that.
+fn is_read_only(file: &Path) -> bool {
+    let opened = std::fs::OpenOptions::new().append(true).open(file);
+    opened.is_err_and(|error| error.kind() == ErrorKind::ReadOnlyFilesystem)
 }
 
 /// One connection: SQLite has one writer anyway, and in memory each would be a database of its own.
@@ -173,24 +194,38 @@ async fn open_file(file: &Path) -> Result<SqlitePool, sqlx::Error> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
+        // Nobody else uses the file; alone, SQLite needs no index of its log in a file beside it,
+        // which a full disk may have no room for.
+        .locking_mode(SqliteLockingMode::Exclusive)
         .journal_mode(SqliteJournalMode::Wal)
         // In WAL mode a power cut loses the last sessions at most, never the file.
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(Duration::from_secs(5));
     let pool = pool_options().connect_with(options).await?;
+    if let Err(error) = prove(&pool).await {
+        // Closed for good before anyone moves the file: a connection that ends later removes the
+        // log beside the file by its name, which may be the next file's by then.
+        pool.close().await;
+        return Err(error);
+    }
+    Ok(pool)
+}
+
+/// Whether the file is whole, of our schema, and can be written: now rather than at the first
+/// pairing.
+async fn prove(pool: &SqlitePool) -> Result<(), sqlx::Error> {
     let checked: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-        .fetch_one(&pool)
+        .fetch_one(pool)
         .await?;
     if checked != "ok" {
         return Err(sqlx::Error::Protocol(format!("damaged: {checked}")));
     }
-    migrate(&pool).await?;
-    // Proves that the file can be written, now rather than at the first pairing.
+    migrate(pool).await?;
     sqlx::query("INSERT OR REPLACE INTO settings (name, value) VALUES ('opened', ?)")
         .bind(clock::stamp(clock::now()))
-        .execute(&pool)
+        .execute(pool)
         .await?;
-    Ok(pool)
+    Ok(())
 }
 
 async fn open_memory() -> Result<SqlitePool, sqlx::Error> {
@@ -223,97 +258,15 @@ async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::Error> {
         })
 }
 
-/// Reads what a file on a read-only or full disk still holds.
-async fn copy_readable(file: &Path, memory: &SqlitePool) -> Result<(), sqlx::Error> {
-    let options = SqliteConnectOptions::new()
-        .filename(file)
-        .read_only(true)
-        .immutable(true);
-    let old = pool_options().connect_with(options).await?;
-    copy_rows(&old, memory).await
-}
+/// SQLite's primary result codes, <https://sqlite.org/rescode.html>.
+const READ_ONLY: u32 = 8;
+const INPUT_OUTPUT: u32 = 10;
+const CORRUPT: u32 = 11;
+const FULL: u32 = 13;
+const CANNOT_OPEN: u32 = 14;
+const NOT_A_DATABASE: u32 = 26;
 
-async fn copy_rows(from: &SqlitePool, to: &SqlitePool) -> Result<(), sqlx::Error> {
-    type Session = (i64, Vec<u8>, i64, i64, i64, String, String);
-    let sessions: Vec<Session> = sqlx::query_as(
-        "SELECT id, token_hash, created, expires, last_used, peer, agent FROM sessions",
-    )
-    .fetch_all(from)
-    .await?;
-    for (id, token_hash, created, expires, last_used, peer, agent) in sessions {
-        sqlx::query("INSERT OR IGNORE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)")
-            .bind(id)
-            .bind(token_hash)
-            .bind(created)
-            .bind(expires)
-            .bind(last_used)
-            .bind(peer)
-            .bind(agent)
-            .execute(to)
-            .await?;
-    }
-    let settings: Vec<(String, String)> = sqlx::query_as("SELECT name, value FROM settings")
-        .fetch_all(from)
-        .await?;
-    for (name, value) in settings {
-        sqlx::query("INSERT OR REPLACE INTO settings VALUES (?, ?)")
-            .bind(name)
-            .bind(value)
-            .execute(to)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Moves a database and its log out of the way.
-fn set_aside(file: &Path) -> std::io::Result<PathBuf> {
-    let stamp = clock::stamp(clock::now()).replace(':', "");
-    let aside = (0..100)
-        .map(|number| match number {
-            0 => format!("{FILE}.damaged-{stamp}"),
-            number => format!("{FILE}.damaged-{stamp}-{number}"),
-        })
-        .map(|name| file.with_file_name(name))
-        .find(|path| !path.exists())
-        .ok_or(std::io::ErrorKind::AlreadyExists)?;
-    std::fs::rename(file, &aside)?;
-    for suffix in ["-wal", "-shm"] {
-        // They need not exist; left behind they would be replayed into the new file.
-        let _ = std::fs::rename(with_suffix(file, suffix), with_suffix(&aside, suffix));
-    }
-    forget_oldest(file);
-    Ok(aside)
-}
-
-fn forget_oldest(file: &Path) {
-    let Some(Ok(entries)) = file.parent().map(std::fs::read_dir) else {
-        return;
-    };
-    let prefix = format!("{FILE}.damaged-");
-    let mut damaged: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with(&prefix) && !name.ends_with("-wal") && !name.ends_with("-shm")
-        })
-        .collect();
-    damaged.sort();
-    let surplus = damaged.len().saturating_sub(KEPT_DAMAGED);
-    for path in damaged.iter().take(surplus) {
-        for suffix in ["", "-wal", "-shm"] {
-            // What cannot be removed only costs space.
-            let _ = std::fs::remove_file(with_suffix(path, suffix));
-        }
-    }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// SQLite's primary result code, in the low byte of the extended one.
+/// The primary result code, in the low byte of the extended one.
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
     let code = error.as_database_error()?.code()?;
     code.parse::<u32>().ok().map(|code| code & 0xff)
@@ -321,8 +274,6 @@ fn primary_code(error: &sqlx::Error) -> Option<u32> {
 
 /// Whether the file's contents are wrong.
 fn is_damage(error: &sqlx::Error) -> bool {
-    const CORRUPT: u32 = 11;
-    const NOT_A_DATABASE: u32 = 26;
     match error {
         sqlx::Error::Protocol(text) => text.starts_with("damaged"),
         error => matches!(primary_code(error), Some(CORRUPT | NOT_A_DATABASE)),
@@ -331,10 +282,6 @@ fn is_damage(error: &sqlx::Error) -> bool {
 
 /// Whether the disk below the file is at fault.
 fn is_disk(error: &sqlx::Error) -> bool {
-    const READ_ONLY: u32 = 8;
-    const INPUT_OUTPUT: u32 = 10;
-    const FULL: u32 = 13;
-    const CANNOT_OPEN: u32 = 14;
     matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut)
         || matches!(
             primary_code(error),

@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod database;
+mod rescue;
 pub mod sessions;
 pub mod settings;

@@ -37,11 +37,21 @@ impl Fixture {
 
     /// Prepares the state directory before the service sees it.
     pub async fn with_state(prepare: impl FnOnce(&Path)) -> Self {
+        Self::prepared(|directory| prepare(&directory.join("state"))).await
+    }
+
+    /// With the public half of an owner's key.
+    pub async fn with_owner_key(line: &str) -> Self {
+        Self::prepared(|directory| std::fs::write(directory.join("owner-key"), line).unwrap()).await
+    }
+
+    /// Prepares everything: `state` is the state directory, the credentials are beside it.
+    async fn prepared(prepare: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         std::fs::create_dir(path.join("state")).unwrap();
         std::fs::write(path.join("pairing-code"), "AB12-CD34\n").unwrap();
-        prepare(&path.join("state"));
+        prepare(path);
         let init = FakeInit::start(&path.join("init.sock"));
         let infer = FakeInfer::start(&path.join("infer.sock"), Duration::ZERO, true);
         let api = Api::start(path).await;
@@ -60,6 +70,14 @@ impl Fixture {
     /// Stops the service as PID 1 does, and starts it again.
     pub async fn restart(&mut self) {
         assert!(self.api.stop().await.success());
+        self.api = Api::start(self.directory.path()).await;
+    }
+
+    /// Kills the service as a cut of power does, changes the world, and starts it again.
+    pub async fn crash(&mut self, change: impl FnOnce(&Path)) {
+        self.api.child.kill().unwrap();
+        self.api.child.wait().unwrap();
+        change(&self.state());
         self.api = Api::start(self.directory.path()).await;
     }
 

@@ -6,10 +6,13 @@
 )]
 
 mod client;
+mod disk;
 mod door;
 mod fakes;
 mod fixture;
 mod logs;
+mod machine;
+mod owner;
 mod proxy;
 mod services;
 mod store;

@@ -26,7 +26,28 @@ struct World {
     services: Vec<ServiceStatus>,
     logs: HashMap<String, Ring>,
     calls: Vec<String>,
+    data: Data,
+    setup_problem: String,
 }
+
+/// What the fake says of its data disk.
+#[derive(Clone)]
+pub struct Data {
+    pub kind: &'static str,
+    pub detail: &'static str,
+    pub problem: &'static str,
+    pub advice: &'static str,
+    pub free: u64,
+}
+
+/// A disk that is well.
+pub const GOOD: Data = Data {
+    kind: "disk",
+    detail: "/dev/vda2 (ext4).",
+    problem: "",
+    advice: "",
+    free: 5_400_000_000,
+};
 
 #[derive(Default)]
 struct Ring {
@@ -56,6 +77,8 @@ impl FakeInit {
                     .map(|name| (name.to_owned(), Ring::default()))
                     .into(),
                 calls: Vec::new(),
+                data: GOOD,
+                setup_problem: String::new(),
             })),
             generation: watch::Sender::new(1),
             lines: watch::Sender::new(0),
@@ -100,6 +123,15 @@ impl FakeInit {
             service.state = state.to_owned();
             service.reason = reason.to_owned();
         });
+    }
+
+    /// Changes what it says of the machine, and tells those who wait.
+    pub fn set_machine(&self, data: Data, setup_problem: &str) {
+        let mut world = self.world.lock().unwrap();
+        world.data = data;
+        setup_problem.clone_into(&mut world.setup_problem);
+        drop(world);
+        self.generation.send_modify(|generation| *generation += 1);
     }
 
     /// Writes a line into a log.
@@ -204,8 +236,16 @@ impl FakeInit {
             hostname: world.hostname.clone(),
             version: "0.1.0".to_owned(),
             uptime_ms: uptime,
-            data_kind: "disk".to_owned(),
-            data_detail: "/dev/vda (ext4, serial kos-data)".to_owned(),
+            board: "pc-x86_64".to_owned(),
+            board_description: "PCs, mini PCs and servers with UEFI".to_owned(),
+            boot_disk: "/dev/vda, QEMU HARDDISK, 8.0 GB".to_owned(),
+            data_kind: world.data.kind.to_owned(),
+            data_detail: world.data.detail.to_owned(),
+            data_problem: world.data.problem.to_owned(),
+            data_advice: world.data.advice.to_owned(),
+            data_bytes: 7_800_000_000,
+            data_free: world.data.free,
+            setup_problem: world.setup_problem.clone(),
             processes: 9,
             zombies: 0,
             orphans_reaped: 3,
@@ -257,6 +297,11 @@ impl FakeInit {
 
     fn reboot(&self) {
         self.world.lock().unwrap().calls.push("reboot".to_owned());
+    }
+
+    fn factory_reset(&self, reason: &str) {
+        let call = format!("factory reset {reason}");
+        self.world.lock().unwrap().calls.push(call);
     }
 
     fn power_off(&self) {

@@ -1,0 +1,51 @@
+//! The card about the machine: its board, the disk that it started from, and its data.
+
+use askama::Template;
+
+use super::bar::Bar;
+use crate::live::Snapshot;
+
+/// Board, disk and data.
+#[derive(Template)]
+#[template(path = "part_machine.html")]
+pub struct Machine {
+    known: bool,
+    board: String,
+    board_name: String,
+    boot_disk: String,
+    data: Bar,
+    data_detail: String,
+    on_disk: bool,
+}
+
+impl From<&Snapshot> for Machine {
+    fn from(snapshot: &Snapshot) -> Self {
+        let Some(system) = &snapshot.system else {
+            return Machine {
+                known: false,
+                board: String::new(),
+                board_name: String::new(),
+                boot_disk: String::new(),
+                data: Bar::new(0, 0),
+                data_detail: String::new(),
+                on_disk: false,
+            };
+        };
+        // A board without a description is called by its name alone.
+        let (board, board_name) = if system.board_description.is_empty() {
+            (system.board.clone(), String::new())
+        } else {
+            (system.board_description.clone(), system.board.clone())
+        };
+        let used = system.data_bytes.saturating_sub(system.data_free);
+        Machine {
+            known: true,
+            board,
+            board_name,
+            boot_disk: system.boot_disk.clone(),
+            data: Bar::new(used, system.data_bytes),
+            data_detail: system.data_detail.clone(),
+            on_disk: system.data_kind == "disk",
+        }
+    }
+}
