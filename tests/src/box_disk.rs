@@ -130,6 +130,13 @@ impl BoxDisk {
             .with_context(|| format!("cannot write to partition {}", partition.name))
     }
 
+    /// Reads the beginning of a partition.
+    pub fn read(&self, partition: &Partition, bytes: &mut [u8]) -> Result<()> {
+        let file = File::open(self.path())?;
+        file.read_exact_at(bytes, partition.start)
+            .with_context(|| format!("cannot read partition {}", partition.name))
+    }
+
     /// The disk as it is now, to compare with later.
     pub fn snapshot(&self) -> Result<BoxDisk> {
         self.duplicate()

@@ -6,11 +6,18 @@
 
 mod console;
 mod containment;
+mod data_problems;
+mod disk_boot;
+mod factory_reset;
 mod failures;
 mod generation;
+mod identity;
 mod isolation;
 mod logs;
 mod manifests;
+mod on_x86_64;
 mod order;
 mod orphans;
 mod persistence;
+mod power_cut;
+mod settings;
