@@ -8,17 +8,18 @@ use crate::workspace::Workspace;
 /// Removes target/kos and the unpacked kernel source; kernels stay in the cache unless asked.
 #[derive(Debug, Args)]
 pub struct CleanArgs {
-    /// Also removes the kernels that were built, for all checkouts of this user.
+    /// Also removes what all checkouts of this user share: kernels that were built, and Debian's
+    /// packages that were unpacked.
     #[arg(long)]
-    pub kernels: bool,
+    pub cache: bool,
 }
 
 /// The `clean` command.
 pub fn run(workspace: &Workspace, args: &CleanArgs) -> Result<()> {
     let kernels = workspace.cache()?.join("kernel");
     let mut paths = vec![workspace.out()?];
-    if args.kernels {
-        paths.push(kernels);
+    if args.cache {
+        paths.extend([kernels, workspace.cache()?.join("debian")]);
     } else {
         paths.extend([kernels.join("source"), kernels.join("work")]);
     }

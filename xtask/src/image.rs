@@ -17,6 +17,7 @@ use crate::files::replace;
 use crate::firmware::{Bootable, FirmwareFiles, Parts};
 use crate::initramfs::{self, Recipe};
 use crate::kernel::{self, Kernel, KernelArgs};
+use crate::sbom;
 use crate::stage::{Stage, Stages};
 use crate::userland;
 use crate::workspace::Workspace;
@@ -232,7 +233,10 @@ impl Assembly<'_> {
         firmware: &[FirmwareFiles],
         outputs: &mut Vec<PathBuf>,
     ) -> Result<()> {
-        let _ = (archive, firmware);
+        let manifest = sbom::describe(self.workspace, self.board, self.kernel, archive, firmware)?;
+        let path = self.file("cdx.json");
+        replace(&path, manifest.as_bytes())?;
+        outputs.push(path);
         let mut sums = String::new();
         for path in outputs.iter() {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -79,6 +79,17 @@ pub struct KernelRecord {
     pub cpu_seconds: u64,
     /// Wall time.
     pub wall_seconds: u64,
+    /// What it was linked of, the largest first.
+    pub parts: Vec<KernelPart>,
+}
+
+/// A directory of the kernel's source, in the kernel that was built.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KernelPart {
+    /// The directory.
+    pub directory: String,
+    /// Code and data, before compression.
+    pub bytes: u64,
 }
 
 /// The `kernel` command.
@@ -234,7 +245,7 @@ fn tree_version(directory: &Path) -> Result<String> {
 
 fn cache_key(board: &Board, device_trees: &[String], source: &Source) -> Result<String> {
     let mut digest = Digest::default();
-    digest.add(b"kos kernel 2");
+    digest.add(b"kos kernel 3");
     digest.add(board.arch.name().as_bytes());
     digest.add(source.version().as_bytes());
     for tree in device_trees {
@@ -381,6 +392,7 @@ impl Build<'_> {
                 .saturating_sub(cpu_before)
                 .as_secs(),
             wall_seconds: started.elapsed().as_secs(),
+            parts: self.parts(&objects)?,
         };
         std::fs::write(
             ready.join("kernel.json"),
@@ -410,6 +422,56 @@ impl Build<'_> {
         stage.run(&mut tar)?;
         std::fs::rename(&partial, &ready).context("keep the unpacked kernel source")?;
         Ok(ready)
+    }
+
+    /// Sizes by directory: the whole tree's first level, and the second of where drivers, file
+    /// systems and protocols are chosen one by one.
+    fn parts(&self, objects: &Path) -> Result<Vec<KernelPart>> {
+        const CHOSEN: &[&str] = &["drivers", "fs", "net"];
+        let directories = |below: &str| -> Result<Vec<String>> {
+            let listing = std::fs::read_dir(objects.join(below))
+                .with_context(|| format!("list {below} of the kernel's objects"))?;
+            Ok(listing
+                .filter_map(|entry| {
+                    let name = entry.ok()?.file_name().into_string().ok()?;
+                    let path = match below {
+                        "" => name,
+                        _ => format!("{below}/{name}"),
+                    };
+                    objects
+                        .join(&path)
+                        .join("built-in.a")
+                        .is_file()
+                        .then_some(path)
+                })
+                .collect())
+        };
+        let mut names = directories("")?;
+        names.push(format!("arch/{}", self.board.arch.kernel_name()));
+        names.retain(|name| !CHOSEN.contains(&name.as_str()));
+        for chosen in CHOSEN {
+            names.extend(directories(chosen)?);
+        }
+        let mut parts = Vec::new();
+        for directory in names {
+            let output = Command::new(format!("{}size", self.board.arch.tool_prefix()))
+                .args(["--totals", "built-in.a"])
+                .current_dir(objects.join(&directory))
+                .output()
+                .context("run size")?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            // "   text    data     bss     dec     hex filename", the totals last.
+            let bytes = text.lines().last().map_or(0, |line| {
+                line.split_whitespace()
+                    .take(2)
+                    .filter_map(|word| word.parse::<u64>().ok())
+                    .sum()
+            });
+            parts.push(KernelPart { directory, bytes });
+        }
+        parts.retain(|part| part.bytes > 0);
+        parts.sort_by(|a, b| (b.bytes, &a.directory).cmp(&(a.bytes, &b.directory)));
+        Ok(parts)
     }
 
     fn configure(

@@ -23,6 +23,7 @@ mod metadata;
 mod model;
 mod run;
 mod rust;
+mod sbom;
 mod services;
 mod sources;
 mod stage;
@@ -88,7 +89,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Image(args) => image::run(&workspace, &mut stages, &args),
         Command::Tidy(_) => tidy::run(&workspace, &mut stages),
         Command::Test(args) => test::run(&workspace, &mut stages, &args),
-        Command::Bench(args) => bench::run(&workspace, &mut stages, &board(&args.board)?, &args),
+        Command::Bench(args) => bench::run(&workspace, &mut stages, &args),
         Command::Clean(args) => clean::run(&workspace, &args),
         Command::CheckServices(args) => services::run(&workspace, &args),
     }

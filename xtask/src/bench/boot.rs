@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how long and how much, beside a floor measured in the same run.
+//! `cargo xtask bench boot`: how long and how much, beside a floor measured in the same run.
 //!
 //! The floor is the same kernel and image with an init (`kos-floor`, added for the occasion) that
 //! only becomes kos-api. Boots of both take turns, so that a busy host troubles both alike. What
@@ -12,13 +12,14 @@ use clap::Args;
 use kos_qemu::{Accelerator, Guest, Machine};
 use serde::Serialize;
 
+use super::median::median;
 use crate::board::{Board, BoardArgs};
 use crate::cpio::Archive;
 use crate::datadisk::Disk;
 use crate::hostpackages;
 use crate::http::Client;
 use crate::image::{self, Contents, Image};
-use crate::initramfs::{self, Recipe};
+use crate::initramfs;
 use crate::kernel::KernelArgs;
 use crate::model::Model;
 use crate::run::guest_arch;
@@ -35,9 +36,9 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// Both sides settle this long before their memory is read (kos-floor waits by itself).
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// Measures boot, image and memory, each as a ratio to a floor measured in the same run.
+/// Measures boot and memory, each as a ratio to a floor measured in the same run.
 #[derive(Debug, Args)]
-pub struct BenchArgs {
+pub struct BootArgs {
     /// Which board, of those that QEMU starts without firmware.
     #[command(flatten)]
     pub board: BoardArgs,
@@ -57,7 +58,6 @@ struct Report {
     accelerator: &'static str,
     boots: u16,
     measures: Vec<Measure>,
-    components: Vec<Component>,
 }
 
 /// One quantity, on both sides.
@@ -73,21 +73,9 @@ struct Measure {
     floor_all: Vec<f64>,
 }
 
-/// A file of the image.
-#[derive(Serialize)]
-struct Component {
-    path: String,
-    bytes: usize,
-    compressed_bytes: usize,
-}
-
-/// The `bench` command.
-pub fn run(
-    workspace: &Workspace,
-    stages: &mut Stages,
-    board: &Board,
-    args: &BenchArgs,
-) -> Result<()> {
+/// The `bench boot` command.
+pub fn run(workspace: &Workspace, stages: &mut Stages, args: &BootArgs) -> Result<()> {
+    let board = &Board::read(workspace, &args.board.board)?;
     hostpackages::ensure(
         stages,
         &[hostpackages::machine(board.arch), hostpackages::FILE_SYSTEM],
@@ -104,7 +92,6 @@ pub fn run(
         accelerator: Accelerator::detect(guest_arch(board)).name(),
         boots: args.boots,
         measures,
-        components: bench.components,
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -119,7 +106,6 @@ struct Bench<'a> {
     image: Image,
     floor: PathBuf,
     floor_only_bytes: usize,
-    components: Vec<Component>,
     disk: Disk,
     model: String,
     logs: PathBuf,
@@ -140,7 +126,7 @@ impl Bench<'_> {
         image: Image,
         scratch: &Path,
     ) -> Result<Bench<'a>> {
-        stages.run("floor", |stage| {
+        stages.run("floor", |_| {
             let program = |name: &str| {
                 let path = userland::program(workspace, board.arch, name);
                 std::fs::read(&path).with_context(|| format!("read {}", path.display()))
@@ -155,23 +141,6 @@ impl Bench<'_> {
                 [normal, initramfs::compress(&addition.to_bytes())?].concat(),
             )?;
 
-            let recipe = Recipe {
-                workspace,
-                arch: board.arch,
-            };
-            let mut components = Vec::new();
-            for (path, bytes) in recipe
-                .archive()?
-                .files()
-                .filter(|(_, bytes)| bytes.len() > 4096)
-            {
-                stage.note(format!("compressing {path} by itself"));
-                components.push(Component {
-                    path: format!("/{path}"),
-                    bytes: bytes.len(),
-                    compressed_bytes: initramfs::compress(bytes)?.len(),
-                });
-            }
             let mut least = Archive::default();
             least.file("init", 0o755, floor_program);
             least.file("bin/kos-api", 0o755, program("kos-api")?);
@@ -185,7 +154,6 @@ impl Bench<'_> {
                 image,
                 floor,
                 floor_only_bytes,
-                components,
                 disk,
                 model: model.name.trim_end_matches(".gguf").to_owned(),
                 logs: workspace.logs()?,
@@ -368,17 +336,6 @@ impl Pair {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.as_slice() {
-        [] => f64::NAN,
-        values if values.len() % 2 == 1 => values[middle],
-        values => (values[middle - 1] + values[middle]) / 2.0,
-    }
-}
-
 fn print_table(report: &Report) {
     println!(
         "\n{} boots of each kind with {}; the floor is the same kernel and an init that only \
@@ -391,29 +348,5 @@ fn print_table(report: &Report) {
             "{:<30} {:>7.2} {:<2} {:>7.2} {:<2} {:>7.2}",
             measure.name, measure.kos, measure.unit, measure.floor, measure.unit, measure.ratio
         );
-    }
-    println!(
-        "\n{:<30} {:>10} {:>14}",
-        "in the image", "unpacked", "compressed"
-    );
-    for component in &report.components {
-        println!(
-            "{:<30} {:>7.2} MB {:>11.2} MB",
-            component.path,
-            component.bytes as f64 / 1e6,
-            component.compressed_bytes as f64 / 1e6
-        );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
     }
 }

@@ -1,0 +1,9 @@
+//! `cargo xtask bench …`: what is measured, always beside something in the same run.
+
+mod boot;
+mod command;
+mod image;
+mod median;
+mod uefi;
+
+pub use command::{BenchArgs, run};
