@@ -280,8 +280,11 @@ impl Machine {
             .pair("-smp", cpus.to_string());
         line.pair("-chardev", "socket,id=qmp,fd=0")
             .pair("-mon", "chardev=qmp,mode=control");
-        line.pair("-chardev", "socket,id=serial,fd=1")
-            .pair("-serial", "chardev:serial");
+        line.pair("-chardev", "socket,id=serial,fd=1");
+        for _ in 0..platform.serial_lines_before_the_console() {
+            line.pair("-serial", "null");
+        }
+        line.pair("-serial", "chardev:serial");
         if platform.has_pci() {
             line.pair("-device", "virtio-rng-pci");
         }
@@ -413,6 +416,7 @@ mod tests {
         for part in [
             "-machine raspi3b -accel tcg -cpu cortex-a53 -m 1024 -smp 4",
             "-dtb /k/pi.dtb",
+            "-serial null -serial chardev:serial",
             "-drive if=sd,",
             "-device usb-net,netdev=net0",
         ] {

@@ -96,6 +96,15 @@ impl Platform {
         }
     }
 
+    /// Which serial line is the one that people use: a Raspberry Pi's first one leads to its
+    /// Bluetooth chip.
+    pub(crate) fn serial_lines_before_the_console(self) -> usize {
+        match self {
+            Platform::Pc | Platform::Virt => 0,
+            Platform::RaspberryPi3 => 1,
+        }
+    }
+
     /// Whether it has slots for PCI devices.
     pub(crate) fn has_pci(self) -> bool {
         !matches!(self, Platform::RaspberryPi3)

@@ -3,8 +3,10 @@
 use std::sync::{Condvar, Mutex};
 
 use anyhow::{Context, Result};
-use kos_qemu::{Disk, Firmware, Machine};
+use kos_qemu::{Attachment, Disk, Firmware, Machine, Platform};
+use tempfile::TempDir;
 
+use crate::box_disk::BoxDisk;
 use crate::disk::{self, DataDisk};
 use crate::environment::{self, Image};
 use crate::guest::Guest;
@@ -27,7 +29,14 @@ pub struct Boot<'a> {
 enum Start {
     Kernel(Image),
     Firmware(Firmware),
+    RaspberryPi(SlotFiles),
 }
+
+/// What a Raspberry Pi's firmware reads from its slot: kernel, initial file system, device tree.
+struct SlotFiles(TempDir);
+
+/// Their names there. QEMU's Pi is a Pi 3.
+const SLOT_FILES: [&str; 3] = ["kernel8.img", "initramfs8", "bcm2837-rpi-3-b.dtb"];
 
 impl<'a> Boot<'a> {
     /// A guest of 512 MiB without a disk, whose kernel QEMU starts. Its serial log is
@@ -45,6 +54,21 @@ impl<'a> Boot<'a> {
     /// A guest of 512 MiB that starts as this firmware does it.
     pub fn firmware(name: &'a str, firmware: Firmware) -> Self {
         Self::from(name, Start::Firmware(firmware))
+    }
+
+    /// A Raspberry Pi 3 with this card. QEMU has nothing of the Pi's firmware, so what the firmware
+    /// would read from the first slot is read here.
+    pub fn raspberry_pi(name: &'a str, card: &BoxDisk) -> Result<Self> {
+        let slot = card.fat("kos-a")?;
+        let files = TempDir::with_prefix("kos-slot-").context("cannot create a directory")?;
+        for name in SLOT_FILES {
+            std::fs::write(files.path().join(name), slot.read(name)?)?;
+        }
+        let arguments = String::from_utf8(slot.read("cmdline.txt")?)?;
+        let start = Start::RaspberryPi(SlotFiles(files));
+        Ok(Self::from(name, start)
+            .append(arguments.trim())
+            .attach(card.attached(Attachment::SdCard)))
     }
 
     fn from(name: &'a str, start: Start) -> Self {
@@ -106,14 +130,22 @@ impl<'a> Boot<'a> {
     pub fn start_unready(self) -> Result<Guest> {
         let permit = Permit::acquire();
         let machine = self.machine()?;
+        // QEMU has read its files when it has started.
         let machine = machine.start().context("cannot start the guest")?;
         Ok(Guest::new(machine, permit))
     }
 
-    fn machine(self) -> Result<Machine> {
+    fn machine(&self) -> Result<Machine> {
         let machine = Machine::new(environment::arch()?);
-        let mut machine = match self.start {
-            Start::Firmware(firmware) => machine.firmware(firmware),
+        let mut machine = match &self.start {
+            Start::Firmware(firmware) => machine.firmware(firmware.clone()),
+            Start::RaspberryPi(SlotFiles(files)) => {
+                let [kernel, initrd, tree] = SLOT_FILES.map(|name| files.path().join(name));
+                Machine::on(Platform::RaspberryPi3)
+                    .kernel(kernel)
+                    .initrd(initrd)
+                    .device_tree(tree)
+            }
             Start::Kernel(image) => machine
                 .kernel(environment::kernel()?)
                 .initrd(image.initrd()?)
@@ -125,8 +157,8 @@ impl<'a> Boot<'a> {
         for arguments in &self.append {
             machine = machine.append(arguments);
         }
-        for disk in self.disks {
-            machine = machine.disk(disk);
+        for disk in &self.disks {
+            machine = machine.disk(disk.clone());
         }
         if let Some(address) = self.address {
             machine = machine.guest_address(address);

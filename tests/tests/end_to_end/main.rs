@@ -15,6 +15,7 @@ mod identity;
 mod isolation;
 mod logs;
 mod manifests;
+mod on_aarch64;
 mod on_x86_64;
 mod order;
 mod orphans;
