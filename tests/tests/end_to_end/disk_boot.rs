@@ -7,26 +7,17 @@ use kos_tests::{Boot, BoxDisk, Guest};
 
 #[test]
 fn the_image_boots_grows_to_its_disk_and_keeps_its_data() -> Result<()> {
-    let disk = BoxDisk::create()?.grow(1 << 30)?;
-    let guest = Boot::uefi("disk-first", disk.attached(Attachment::Virtio))?.start()?;
+    let (disk, guest) = first_boot("disk-first", Attachment::Virtio, "/dev/vda")?;
     let first = bytes_of_data(&guest)?;
-    assert!(first > 600 << 20, "{first} bytes of a disk of 1 GiB");
-    let system = guest.api().get("/api/v1/system")?;
-    let shown = system["boot_disk"].as_str().unwrap_or_default();
-    assert!(shown.starts_with("/dev/vda"), "{system}");
     let session = guest.pair()?;
-    guest.power_off()?;
-    disk.check_table()?;
-    disk.data()?.check_left_clean()?;
+    leaves_a_whole_disk(guest, &disk)?;
 
     disk.resize(3 << 30)?;
     let guest = Boot::uefi("disk-again", disk.attached(Attachment::Virtio))?.start()?;
     let again = bytes_of_data(&guest)?;
     assert!(again > first + (1900 << 20), "{first} bytes became {again}");
     assert!(guest.knows(&session)?, "the session is gone");
-    guest.power_off()?;
-    disk.check_table()?;
-    disk.data()?.check_left_clean()
+    leaves_a_whole_disk(guest, &disk)
 }
 
 #[test]
@@ -41,6 +32,32 @@ fn two_boxes_from_one_image_have_file_systems_of_their_own() -> Result<()> {
     }
     assert_ne!(names[0], names[1]);
     Ok(())
+}
+
+/// Boots a fresh disk of 1 GiB for the first time: it is the one whose device this is, and `/data`
+/// takes what is left of it.
+pub fn first_boot(name: &str, attachment: Attachment, device: &str) -> Result<(BoxDisk, Guest)> {
+    let disk = BoxDisk::create()?.grow(1 << 30)?;
+    let guest = Boot::uefi(name, disk.attached(attachment))?.start()?;
+    has_grown(&guest)?;
+    let system = guest.api().get("/api/v1/system")?;
+    let shown = system["boot_disk"].as_str().unwrap_or_default();
+    assert!(shown.starts_with(device), "{system}");
+    Ok((disk, guest))
+}
+
+/// Sees that `/data` has grown to a disk of 1 GiB.
+pub fn has_grown(guest: &Guest) -> Result<()> {
+    let bytes = bytes_of_data(guest)?;
+    assert!(bytes > 600 << 20, "{bytes} bytes of a disk of 1 GiB");
+    Ok(())
+}
+
+/// Shuts the guest down, and has the host's tools judge what it left.
+pub fn leaves_a_whole_disk(guest: Guest, disk: &BoxDisk) -> Result<()> {
+    guest.power_off()?;
+    disk.check_table()?;
+    disk.data()?.check_left_clean()
 }
 
 /// The size of `/data`, which must be on the disk and well.

@@ -6,7 +6,7 @@ use kos_tests::box_disk::{BOOT, DATA};
 use kos_tests::{Boot, BoxDisk, Guest, Image};
 use serde_json::json;
 
-use crate::disk_boot::bytes_of_data;
+use crate::disk_boot::{bytes_of_data, leaves_a_whole_disk};
 
 const RESET: &str = "/api/v1/system/factory-reset";
 
@@ -28,23 +28,19 @@ fn asked_for_over_the_api() -> Result<()> {
     guest.api().post_json(RESET, confirmed)?;
     guest.wait_reboot()?;
     assert!(!guest.knows(&session)?, "the session is still known");
-    is_as_new(guest)?;
+    is_as_new(guest, &disk)?;
     assert_eq!(disk.changed_since(&before)?, [DATA]);
-    disk.data()?.check_left_clean()
+    Ok(())
 }
 
 #[test]
 fn asked_for_by_a_kernel_argument() -> Result<()> {
     let disk = used()?;
     let before = disk.snapshot()?;
-    let guid = disk.table()?.guid;
-    let guest = Boot::new("reset-argument", Image::Normal)
-        .append(&format!("kos.disk={guid} kos.reset=data"))
-        .attach(disk.attached(Attachment::Virtio))
-        .start()?;
-    is_as_new(guest)?;
+    let guest = reset_by_argument("reset-argument", &disk)?;
+    is_as_new(guest, &disk)?;
     assert_eq!(disk.changed_since(&before)?, [DATA]);
-    disk.data()?.check_left_clean()
+    Ok(())
 }
 
 #[test]
@@ -54,7 +50,7 @@ fn asked_for_by_a_file_beside_the_firmwares() -> Result<()> {
     let before = disk.snapshot()?;
     disk.boot_files()?.write("kos-reset", b"")?;
     let guest = Boot::uefi("reset-file", disk.attached(Attachment::Virtio))?.start()?;
-    is_as_new(guest)?;
+    is_as_new(guest, &disk)?;
     assert_eq!(disk.changed_since(&before)?, [BOOT, DATA]);
     assert_eq!(disk.boot_files()?.files()?, files, "the others stay");
 
@@ -72,14 +68,8 @@ fn a_data_partition_that_was_lost_is_made_anew() -> Result<()> {
     let disk = BoxDisk::create()?;
     let number = disk.table()?.partition(DATA)?.number;
     disk.sgdisk(&[&format!("--delete={number}")])?;
-    let guid = disk.table()?.guid;
-    let guest = Boot::new("reset-missing", Image::Normal)
-        .append(&format!("kos.disk={guid} kos.reset=data"))
-        .attach(disk.attached(Attachment::Virtio))
-        .start()?;
-    is_as_new(guest)?;
-    disk.check_table()?;
-    disk.data()?.check_left_clean()
+    let guest = reset_by_argument("reset-missing", &disk)?;
+    is_as_new(guest, &disk)
 }
 
 /// A box with a model on it.
@@ -89,9 +79,18 @@ fn used() -> Result<BoxDisk> {
     Ok(disk)
 }
 
+/// A guest that is told by the kernel's arguments to reset its data.
+fn reset_by_argument(name: &str, disk: &BoxDisk) -> Result<Guest> {
+    let guid = disk.table()?.guid;
+    Boot::new(name, Image::Normal)
+        .append(&format!("kos.disk={guid} kos.reset=data"))
+        .attach(disk.attached(Attachment::Virtio))
+        .start()
+}
+
 /// Sees that nothing is left of what was on the box, and shuts it down.
-fn is_as_new(guest: Guest) -> Result<()> {
+fn is_as_new(guest: Guest, disk: &BoxDisk) -> Result<()> {
     bytes_of_data(&guest)?;
     assert_eq!(guest.model_count()?, 0);
-    guest.power_off()
+    leaves_a_whole_disk(guest, disk)
 }

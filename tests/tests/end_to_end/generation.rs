@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
+use kos_tests::api::Lines;
 use kos_tests::{Guest, environment};
 use serde_json::{Value, json};
 
 const MODEL: &str = "tiny";
+const GENERATE: &str = "/api/generate";
 
 /// One test at a time uses the engine: one of them kills it.
 fn engine() -> MutexGuard<'static, ()> {
@@ -38,15 +40,9 @@ fn generation_streams_and_is_what_was_committed() -> Result<()> {
     let guest = Guest::shared()?;
     let expected = expectation()?;
     for api in [guest.models(), guest.api()] {
-        let mut lines = api.stream(
-            "/api/generate",
-            json!({
-                "model": MODEL,
-                "prompt": expected.prompt,
-                "raw": true,
-                "options": { "temperature": 0, "num_predict": expected.tokens },
-            }),
-        )?;
+        let mut question = question(&expected.prompt, expected.tokens);
+        question["raw"] = json!(true);
+        let mut lines = api.stream(GENERATE, question)?;
         let (mut text, mut pieces, mut last) = (String::new(), 0, Value::Null);
         while let Some(line) = guest.explain(lines.next_json())? {
             assert!(line.get("error").is_none(), "{line}");
@@ -67,18 +63,7 @@ fn the_engine_killed_in_mid_stream_fails_the_client_and_comes_back() -> Result<(
     let _engine = engine();
     let guest = Guest::shared()?;
     let before = guest.wait_service("infer", |seen| seen.state == "ready")?;
-    let mut lines = guest.api().stream(
-        "/api/generate",
-        json!({
-            "model": MODEL,
-            "prompt": "once",
-            "options": { "temperature": 0, "num_predict": 100_000 },
-        }),
-    )?;
-    let first = guest
-        .explain(lines.next_json())?
-        .context("no first piece")?;
-    assert_eq!(first["done"], false, "{first}");
+    let mut lines = endless(guest)?;
 
     let body = json!({ "signal": "SIGKILL" });
     guest.api().post_json("/api/v1/services/infer/kill", body)?;
@@ -97,40 +82,23 @@ fn the_engine_killed_in_mid_stream_fails_the_client_and_comes_back() -> Result<(
         seen.state == "ready" && seen.pid != before.pid
     })?;
     assert!(after.last_failure.contains("SIGKILL"), "{after:?}");
-    let again = guest.api().post_json(
-        "/api/generate",
-        json!({ "model": MODEL, "prompt": "once", "stream": false, "options": { "num_predict": 4 } }),
-    )?;
-    assert_eq!(again.json()?["done"], true, "{again}");
-    Ok(())
+    answers(guest)
 }
 
 #[test]
 fn a_client_that_leaves_stops_its_generation() -> Result<()> {
     let _engine = engine();
     let guest = Guest::shared()?;
-    let mut lines = guest.api().stream(
-        "/api/generate",
-        json!({ "model": MODEL, "prompt": "once", "options": { "num_predict": 100_000 } }),
-    )?;
-    guest
-        .explain(lines.next_json())?
-        .context("no first piece")?;
-    drop(lines);
+    drop(endless(guest)?);
     // The engine does one thing at a time: it answers the next one only once it has stopped.
-    let again = guest.api().post_json(
-        "/api/generate",
-        json!({ "model": MODEL, "prompt": "once", "stream": false, "options": { "num_predict": 4 } }),
-    )?;
-    assert_eq!(again.json()?["done"], true, "{again}");
-    Ok(())
+    answers(guest)
 }
 
 #[test]
 fn an_unknown_model_is_an_error_that_names_it() -> Result<()> {
     let answer = Guest::shared()?.models().request(
         "POST",
-        "/api/generate",
+        GENERATE,
         Some(json!({ "model": "nobody", "prompt": "hello" })),
     )?;
     assert_eq!(answer.status, 404, "{answer}");
@@ -139,6 +107,34 @@ fn an_unknown_model_is_an_error_that_names_it() -> Result<()> {
             .as_str()
             .is_some_and(|error| error.contains("nobody"))
     );
+    Ok(())
+}
+
+/// What a client sends to have this continued, always in the same way.
+fn question(prompt: &str, tokens: u64) -> Value {
+    json!({
+        "model": MODEL,
+        "prompt": prompt,
+        "options": { "temperature": 0, "num_predict": tokens },
+    })
+}
+
+/// A generation that goes on for as long as a test takes, its first piece read.
+fn endless(guest: &Guest) -> Result<Lines> {
+    let mut lines = guest.api().stream(GENERATE, question("once", 100_000))?;
+    let first = guest
+        .explain(lines.next_json())?
+        .context("no first piece")?;
+    assert_eq!(first["done"], false, "{first}");
+    Ok(lines)
+}
+
+/// Sees that the engine answers.
+fn answers(guest: &Guest) -> Result<()> {
+    let mut question = question("once", 4);
+    question["stream"] = json!(false);
+    let answer = guest.api().post_json(GENERATE, question)?;
+    assert_eq!(answer.json()?["done"], true, "{answer}");
     Ok(())
 }
 

@@ -4,33 +4,23 @@ use anyhow::Result;
 use kos_qemu::{Attachment, Disk};
 use kos_tests::{Boot, BoxDisk, Guest, Image};
 
-use crate::disk_boot::bytes_of_data;
+use crate::disk_boot::{bytes_of_data, leaves_a_whole_disk};
 
 #[test]
 fn a_second_disk_with_the_same_labels_is_never_written() -> Result<()> {
     let (disk, other) = (BoxDisk::create()?, stranger()?);
-    let before = other.snapshot()?;
-    let guest = Boot::uefi("identity-second", disk.attached(Attachment::Virtio))?
-        .attach(other.attached(Attachment::Virtio))
-        .start()?;
-    bytes_of_data(&guest)?;
-    guest.power_off()?;
-    assert_eq!(other.changed_since(&before)?, NOTHING);
-    disk.data()?.check_left_clean()
+    let boot = Boot::uefi("identity-second", disk.attached(Attachment::Virtio))?
+        .attach(other.attached(Attachment::Virtio));
+    takes_its_own(boot, &disk, &other)
 }
 
 #[test]
 fn the_order_of_disks_means_nothing() -> Result<()> {
     let (disk, other) = (BoxDisk::create()?, stranger()?);
-    let before = other.snapshot()?;
-    let guest = named("identity-order", &disk)?
+    let boot = named("identity-order", &disk)?
         .attach(other.attached(Attachment::Virtio))
-        .attach(disk.attached(Attachment::Virtio))
-        .start()?;
-    bytes_of_data(&guest)?;
-    guest.power_off()?;
-    assert_eq!(other.changed_since(&before)?, NOTHING);
-    disk.data()?.check_left_clean()
+        .attach(disk.attached(Attachment::Virtio));
+    takes_its_own(boot, &disk, &other)
 }
 
 #[test]
@@ -72,6 +62,16 @@ fn stranger() -> Result<BoxDisk> {
     let other = BoxDisk::create()?;
     other.sgdisk(&["--randomize-guids"])?;
     other.grow(1 << 30)
+}
+
+/// Boots and uses the one disk without a byte of the other changed.
+fn takes_its_own(boot: Boot, disk: &BoxDisk, other: &BoxDisk) -> Result<()> {
+    let before = other.snapshot()?;
+    let guest = boot.start()?;
+    bytes_of_data(&guest)?;
+    leaves_a_whole_disk(guest, disk)?;
+    assert_eq!(other.changed_since(&before)?, NOTHING);
+    Ok(())
 }
 
 /// A guest that is told by the kernel's arguments which disk is its own.

@@ -8,7 +8,7 @@ use kos_tests::chance::Chance;
 use kos_tests::write_log::WriteLog;
 use kos_tests::{Boot, BoxDisk, step_limit};
 
-use crate::disk_boot::bytes_of_data;
+use crate::disk_boot::{has_grown, leaves_a_whole_disk};
 
 /// Moments of which only the disk is looked at: a tenth of a second each.
 const LOOKED_AT: usize = 60;
@@ -64,11 +64,8 @@ fn the_plug_can_be_pulled_as_soon_as_the_file_system_is_made() -> Result<()> {
 /// Boots, with a whole `/data` that has the disk's size, and leaves it clean.
 fn comes_up(name: &str, disk: &BoxDisk) -> Result<()> {
     let guest = Boot::uefi(name, disk.attached(Attachment::Virtio))?.start()?;
-    let bytes = bytes_of_data(&guest)?;
-    assert!(bytes > 600 << 20, "{bytes} bytes of a disk of 1 GiB");
-    guest.power_off()?;
-    disk.check_table()?;
-    disk.data()?.check_left_clean()
+    has_grown(&guest)?;
+    leaves_a_whole_disk(guest, disk)
 }
 
 /// The data partition is one that the next boot makes, or one that its journal makes whole.
