@@ -15,6 +15,8 @@ const SECTION_HEADER_BYTES: usize = 40;
 const READABLE_DATA: u32 = 0x4000_0040;
 /// PE32+, the 64-bit format.
 const MAGIC_64: u16 = 0x20b;
+/// Padding by AArch64's assembler, which Debian's stub for it has behind its headers: "nop".
+const NOP: [u8; 4] = 0xd503_201f_u32.to_le_bytes();
 /// The data directory that points to a signature.
 const SECURITY_DIRECTORY: usize = 4;
 
@@ -157,10 +159,13 @@ impl Image {
         let count = self.section_count()?;
         let section = self.table + count * SECTION_HEADER_BYTES;
         let headers_end = get_u32(&self.bytes, self.optional + HEADERS_BYTES)? as usize;
+        let unused = |room: &[u8]| {
+            room.chunks(NOP.len())
+                .all(|word| word == NOP || word.iter().all(|byte| *byte == 0))
+        };
         let room = self.bytes.get(section..section + SECTION_HEADER_BYTES);
         ensure!(
-            section + SECTION_HEADER_BYTES <= headers_end
-                && room.is_some_and(|room| room.iter().all(|byte| *byte == 0)),
+            section + SECTION_HEADER_BYTES <= headers_end && room.is_some_and(unused),
             "section {name}: the stub's headers have no room for section {}",
             count + 1
         );
@@ -182,6 +187,7 @@ impl Image {
         self.bytes.resize(offset as usize, 0);
         self.bytes.extend_from_slice(data);
         self.bytes.resize((offset + raw_bytes) as usize, 0);
+        self.bytes[section..section + SECTION_HEADER_BYTES].fill(0);
         self.bytes[section..section + name.len()].copy_from_slice(name.as_bytes());
         put_u32(&mut self.bytes, section + VIRTUAL_BYTES, bytes);
         put_u32(&mut self.bytes, section + VIRTUAL_ADDRESS, address);
@@ -301,6 +307,11 @@ mod tests {
     fn sections_are_where_the_headers_say_and_symbols_are_gone() {
         let kernel = program(AARCH64, 0);
         let mut stub = program(AARCH64, 5);
+        // Two of the headers' places are padded as Debian's stub is.
+        let room = FIXTURE_HEADERS_BYTES as usize - 5 * SECTION_HEADER_BYTES;
+        for word in stub[room..room + 2 * SECTION_HEADER_BYTES].chunks_exact_mut(4) {
+            word.copy_from_slice(&NOP);
+        }
         stub.extend_from_slice(b"symbols");
         let built = build(&stub, sections(&kernel)).unwrap();
         let image = Image::parse(&built).unwrap();
@@ -323,6 +334,8 @@ mod tests {
             let start = image.table + index * SECTION_HEADER_BYTES;
             assert_eq!(&built[start..start + name.len()], name.as_bytes());
             assert_eq!(field(index, VIRTUAL_BYTES), data.len());
+            let no_relocations = &built[start + 24..start + CHARACTERISTICS];
+            assert!(no_relocations.iter().all(|byte| *byte == 0));
             let (address, offset) = (field(index, VIRTUAL_ADDRESS), field(index, RAW_OFFSET));
             assert_eq!(address % PAGE as usize, 0);
             assert!(address >= free_from.0 && offset >= free_from.1);
@@ -355,6 +368,9 @@ mod tests {
             text.contains("read the kernel") && text.contains("[1f, 8b]"),
             "{text}"
         );
+        let mut full = stub.clone();
+        full[FIXTURE_HEADERS_BYTES as usize - 1] = 1;
+        assert!(refusal(&full, &kernel).contains("no room for section 6"));
         assert!(refusal(&stub[..0x500], &kernel).contains("ends before"));
         let optional = FIXTURE_HEADER + OPTIONAL_HEADER;
         let mut signed = stub.clone();
