@@ -164,6 +164,9 @@ impl Suite<'_> {
                     "--",
                     &format!("--test-threads={GUESTS_AT_ONCE}"),
                 ]);
+                for other in Arch::ALL.into_iter().filter(|other| *other != arch) {
+                    cargo.args(["--skip", &format!("on_{}", other.name())]);
+                }
                 cargo.args(args.e2e.as_ref().filter(|filter| !filter.is_empty()));
                 self.tests(
                     &format!("end-to-end tests on {}", arch.name()),
