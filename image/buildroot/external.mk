@@ -54,3 +54,12 @@ $(addsuffix -source,$(KOS_PACKAGES)): kos-crates
 ifeq ($(BR2_LINUX_KERNEL_USE_DEFCONFIG):$(call qstrip,$(BR2_LINUX_KERNEL_DEFCONFIG)),y:tiny)
 LINUX_KCONFIG_DEFCONFIG = tinyconfig
 endif
+
+# A 64-bit ARM kernel unpacks itself only under UEFI: with CONFIG_EFI_ZBOOT the kernel's own build
+# leaves such an image beside the one for other boot loaders, and UEFI boards take it.
+ifeq ($(BR2_aarch64),y)
+define KOS_INSTALL_EFI_IMAGE
+	$(INSTALL) -m 0644 -D $(LINUX_ARCH_PATH)/boot/vmlinuz.efi $(BINARIES_DIR)/vmlinuz.efi
+endef
+LINUX_POST_INSTALL_IMAGES_HOOKS += KOS_INSTALL_EFI_IMAGE
+endif

@@ -86,6 +86,36 @@ pub const DISK_TESTS: &[Need] = &[
     program("ssh-keygen", "openssh-client"),
 ];
 
+/// What Buildroot wants to find, and what its release is fetched with; the rest it builds itself.
+pub const BUILDROOT: &[Need] = &[
+    program("make", "make"),
+    program("gcc", "gcc"),
+    program("g++", "g++"),
+    file("/usr/include/stdio.h", "libc6-dev"),
+    program("patch", "patch"),
+    program("perl", "perl"),
+    program("cpio", "cpio"),
+    program("unzip", "unzip"),
+    program("bzip2", "bzip2"),
+    program("xz", "xz-utils"),
+    program("rsync", "rsync"),
+    // By this path, or libtool fails later in words that nobody understands.
+    file("/usr/bin/file", "file"),
+    program("bc", "bc"),
+    program("wget", "wget"),
+    program("git", "git"),
+];
+
+/// What Buildroot's checker of style takes besides.
+pub const BUILDROOT_CHECK: &[Need] = &[
+    file("/usr/bin/python3", "python3"),
+    file(
+        "/usr/lib/python3/dist-packages/magic/__init__.py",
+        "python3-magic",
+    ),
+    program("shellcheck", "shellcheck"),
+];
+
 /// The C compiler and linker for an architecture's kernel and programs.
 pub fn compiler(arch: Arch) -> &'static [Need] {
     const NATIVE: &[Need] = &[program("gcc", "gcc")];

@@ -26,7 +26,7 @@ const COMPRESSION_LEVEL: i32 = 19;
 /// states of the tree.
 const ARCHIVES_KEPT: usize = 8;
 /// Directories that PID 1 and its launcher mount on.
-const MOUNT_POINTS: &[&str] = &["proc", "sys", "run", "data", "boot", "sandbox"];
+pub const MOUNT_POINTS: &[&str] = &["proc", "sys", "run", "data", "boot", "sandbox"];
 
 /// The inputs of an architecture's initramfs.
 pub struct Recipe<'a> {

@@ -3,6 +3,7 @@
 mod arch;
 mod bench;
 mod board;
+mod buildroot;
 mod clean;
 mod cpio;
 mod datadisk;
@@ -59,6 +60,7 @@ enum Command {
     Userland(userland::UserlandArgs),
     Image(image::ImageArgs),
     CheckServices(services::CheckServicesArgs),
+    Buildroot(buildroot::BuildrootArgs),
     Tidy(tidy::TidyArgs),
     Test(test::TestArgs),
     Bench(bench::BenchArgs),
@@ -87,6 +89,9 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Kernel(args) => kernel::run(&workspace, &mut stages, &board(&args.board)?, &args),
         Command::Userland(args) => userland::run(&workspace, &mut stages, board(&args.board)?.arch),
         Command::Image(args) => image::run(&workspace, &mut stages, &args),
+        Command::Buildroot(args) => {
+            buildroot::run(&workspace, &mut stages, &board(&args.board)?, &args)
+        }
         Command::Tidy(_) => tidy::run(&workspace, &mut stages),
         Command::Test(args) => test::run(&workspace, &mut stages, &args),
         Command::Bench(args) => bench::run(&workspace, &mut stages, &args),

@@ -13,7 +13,7 @@ find . -mindepth 1 -depth \
 	! -path ./etc ! -path './etc/kos' ! -path './etc/kos/*' \
 	! -path ./dev ! -path ./dev/null \
 	! -path ./proc ! -path ./sys ! -path ./run ! -path ./tmp \
-	! -path ./data ! -path ./sandbox \
+	! -path ./data ! -path ./boot ! -path ./sandbox \
 	-delete
 
 for program in init bin/kos-launch bin/kos-api bin/kos-net bin/kos-infer; do
