@@ -26,17 +26,6 @@ pub struct Wanted {
     pub name: &'static str,
     /// The architecture that it is built for; nothing for one that fits all.
     pub arch: Option<Arch>,
-    /// Where it is.
-    pub suite: Suite,
-}
-
-/// A part of Debian's archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Suite {
-    /// Debian 12 with its security updates.
-    Bookworm,
-    /// Firmware of Debian 13 that is not free software: Debian 12's is older than the Pi 5.
-    TrixieFirmware,
 }
 
 /// What is known of a package that was unpacked.
@@ -132,7 +121,7 @@ fn download(stage: &Stage, cache: &Path, ready: &Path, wanted: &[Wanted]) -> Res
         stage.note(format!("downloading {}", package.spelled()));
         let mut command = apt.command();
         command
-            .args(["download", "-t", package.suite.release()])
+            .arg("download")
             .arg(package.spelled())
             .current_dir(&debs);
         stage.run(&mut command)?;
@@ -191,15 +180,6 @@ impl Wanted {
     }
 }
 
-impl Suite {
-    fn release(self) -> &'static str {
-        match self {
-            Suite::Bookworm => "bookworm",
-            Suite::TrixieFirmware => "trixie",
-        }
-    }
-}
-
 /// apt with lists and settings of its own. What is installed on this system does not matter to it.
 struct Apt {
     directory: PathBuf,
@@ -213,7 +193,6 @@ impl Apt {
         }
         let mirrors = Mirrors::of_system(Path::new("/etc/apt"))?;
         std::fs::write(directory.join("sources.list"), mirrors.sources())?;
-        // The releases' packages of one version have one number: neither is preferred by itself.
         Ok(Apt { directory })
     }
 
@@ -283,20 +262,19 @@ impl Mirrors {
         }
     }
 
+    /// Debian 12 with its security updates, and the firmware of Debian 13 that is not free
+    /// software: Debian 12's is older than the Pi 5. No package is in two of them but in an older
+    /// and a newer version.
     fn sources(&self) -> String {
-        ensure_trailing_newline([
+        [
             format!("{} bookworm main", self.archive),
             format!("{} bookworm-security main", self.security),
             format!("{} trixie non-free-firmware", self.archive),
-        ])
-    }
-}
-
-fn ensure_trailing_newline(lines: [String; 3]) -> String {
-    lines
+        ]
         .iter()
         .map(|line| format!("deb [signed-by={KEYRING}] {line}\n"))
         .collect()
+    }
 }
 
 /// Only Debian's own releases, so that a third party's archive is not taken for a mirror.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::arch::Arch;
 use crate::board::{self, Board, Firmware};
-use crate::debian::{self, PackageRecord, Suite, Unpacked, Wanted};
+use crate::debian::{self, PackageRecord, Unpacked, Wanted};
 use crate::disk::fat::Files;
 use crate::disk::layout::{Layout, Raw};
 use crate::disk::uki::{self, UkiSections};
@@ -277,20 +277,11 @@ impl Parts<'_> {
         name: &'static str,
         arch: Option<Arch>,
     ) -> Result<Unpacked> {
-        let suite = match name {
-            "raspi-firmware" => Suite::TrixieFirmware,
-            _ => Suite::Bookworm,
-        };
         let cached = match arch {
             Some(arch) => format!("{what}-{}", arch.name()),
             None => what.to_owned(),
         };
-        debian::unpacked(
-            self.workspace,
-            stage,
-            &cached,
-            &[Wanted { name, arch, suite }],
-        )
+        debian::unpacked(self.workspace, stage, &cached, &[Wanted { name, arch }])
     }
 }
 

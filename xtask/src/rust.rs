@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::arch::Arch;
-use crate::debian::{self, Suite, Wanted};
+use crate::debian::{self, Wanted};
 use crate::stage::Stage;
 use crate::workspace::Workspace;
 
@@ -41,7 +41,6 @@ impl Rust {
         let package = |name, arch| Wanted {
             name,
             arch: Some(arch),
-            suite: Suite::Bookworm,
         };
         let unpacked = debian::unpacked(
             workspace,

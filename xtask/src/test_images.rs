@@ -58,7 +58,6 @@ impl Images {
                 let wanted = Wanted {
                     name: "u-boot-qemu",
                     arch: None,
-                    suite: debian::Suite::Bookworm,
                 };
                 let unpacked = debian::unpacked(workspace, stage, "u-boot-qemu", &[wanted])?;
                 Ok(unpacked.root.join("usr/lib/u-boot/qemu_arm64/u-boot.bin"))
