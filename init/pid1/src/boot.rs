@@ -4,9 +4,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
+use kos_manifest::board_info::{BOARD_INFO, BoardInfo};
+use kos_manifest::box_settings::values::HostName;
 use kos_manifest::control::PhaseRecord;
+use kos_manifest::disk::DATA_SEED;
 use kos_manifest::seccomp::SyscallSets;
 use kos_manifest::service::ServiceSet;
 use kos_sys::cgroup::{Cgroup, CgroupRoot};
@@ -14,17 +18,27 @@ use kos_sys::error::SysError;
 use kos_sys::mount::{MountFlags, bind, make_private, mount, move_root};
 use kos_sys::sysctl;
 
+use crate::boot_partition::{self, BootPartition};
 use crate::cmdline::Arguments;
 use crate::console::Console;
+use crate::credentials::{self, Credentials};
 use crate::data::{Data, mount_data};
+use crate::disk::{self, Disks, Roots};
 use crate::pairing;
 use crate::phases::Phases;
+use crate::reset;
 use crate::spec::{DATA, RUN, runtime_directory, state_directory};
+use crate::status_led::StatusLed;
 
 const MANIFESTS: &str = "/etc/kos/services";
 const SYSCALL_SETS: &str = "/etc/kos/seccomp";
 const RELEASE: &str = "/etc/kos/release.toml";
 const CGROUPS: &str = "/sys/fs/cgroup";
+const EFIVARS: &str = "/sys/firmware/efi/efivars";
+const LEDS: &str = "/sys/class/leds";
+
+/// Largest seed: what is not zero in an empty file system is a hundredth of that.
+const MAX_SEED_BYTES: u64 = 16 << 20;
 
 /// Largest file of configuration that PID 1 reads whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -60,6 +74,14 @@ pub struct Booted {
     pub own_group: Cgroup,
     /// Whether services are heard on the machine's console.
     pub echo_services: bool,
+    /// The board, when the image says which.
+    pub board: Option<BoardInfo>,
+    /// The board's LED.
+    pub led: StatusLed,
+    /// The disk that the box booted from, as people know it; empty when it is not known.
+    pub boot_disk: String,
+    /// What is wrong with the settings on the boot partition; empty when nothing is.
+    pub setup_problem: String,
     /// What `/data` is.
     pub data: Data,
     /// The services to run; empty when the manifests are wrong.
@@ -70,6 +92,8 @@ pub struct Booted {
     pub version: String,
     /// The host name.
     pub hostname: String,
+    /// Whether the owner chose it.
+    pub named_by_owner: bool,
     /// Each phase with its time.
     pub phases: Vec<PhaseRecord>,
 }
@@ -80,6 +104,7 @@ pub struct Booted {
 /// What the box cannot do without: the kernel's own file systems and the cgroup tree. Everything
 /// else fails into its phase's record.
 pub fn boot(console: &Console) -> Result<Booted> {
+    let begun = Instant::now();
     let mut phases = Phases::new(console);
     console.say(6, "init");
     // The very first: without /proc, /sys and /dev nothing below means anything.
@@ -90,6 +115,10 @@ pub fn boot(console: &Console) -> Result<Booted> {
     phases
         .run("root", own_root)
         .context("cannot leave the kernel's rootfs")?;
+    let board = phases.run("board", || board(console)).flatten();
+    let led = board.as_ref().and_then(|board| board.status_led.clone());
+    let led = StatusLed::new(led, LEDS.into(), console);
+    led.booting();
     let arguments = phases
         .run("arguments", || {
             Ok(Arguments::parse(&read_bounded(Path::new("/proc/cmdline"))?))
@@ -102,37 +131,129 @@ pub fn boot(console: &Console) -> Result<Booted> {
     let (cgroups, own_group) = phases
         .run("cgroups", || cgroup_tree(console))
         .context("cannot make the cgroup tree")?;
-    let data = phases.run("data", || mount_data(arguments.data_serial.as_deref()));
-    let data = data.unwrap_or(Data::Memory {
-        why: "not even a tmpfs could be mounted".to_owned(),
+    let mut disks = Disks::unknown("The disks could not be looked at.");
+    phases.run("disk", || {
+        disks = find_disks(&arguments, board.as_ref(), begun)?;
+        match disks.problem() {
+            Some(problem) => Err(anyhow!("{}", problem.detail)),
+            None => Ok(()),
+        }
     });
-    if let Data::Memory { why } = &data {
-        console.say(4, &format!("data is in memory only: {why}"));
-    }
+    let mut partition = BootPartition::default();
+    phases.run("boot partition", || {
+        read_boot_partition(&disks, &mut partition)
+    });
+    phases.run("reset", || {
+        reset_if_asked(&arguments, &mut disks, &mut partition, console)
+    });
+    let data = phases.run("data", || {
+        let seed = read_bytes(Path::new(DATA_SEED), MAX_SEED_BYTES)?;
+        mount_data(&mut disks, &seed.unwrap_or_default(), console)
+    });
+    let data = data.unwrap_or_else(|| Data::lost("Not even memory could be mounted as /data."));
     let (services, syscall_sets) = phases.run("manifests", manifests).unwrap_or_default();
     phases.run("directories", || directories(&services));
     let version = phases
         .run("release", release)
         .unwrap_or_else(|| "unknown".to_owned());
-    let hostname = phases.run("hostname", default_hostname).unwrap_or_default();
+    let settings = &partition.settings;
+    let hostname = phases.run("hostname", || set_hostname(settings.hostname.as_ref()));
     phases.run("credentials", || {
         let code = pairing::make_code()?;
-        pairing::hand_out(&services, &code)?;
         console.say_only_aloud(&format!("pairing code {code}"));
-        Ok(())
+        credentials::hand_out(&services, &Credentials::new(code, settings))
     });
     let phases = phases.finish();
     Ok(Booted {
         cgroups,
         own_group,
         echo_services: arguments.echo_services,
+        board,
+        led,
+        boot_disk: disks
+            .boot
+            .map_or_else(|_| String::new(), |boot| boot.disk.description()),
+        setup_problem: partition.problem,
         data,
         services,
         syscall_sets,
         version,
-        hostname,
+        hostname: hostname.unwrap_or_default(),
+        named_by_owner: partition.settings.hostname.is_some(),
         phases,
     })
+}
+
+fn board(console: &Console) -> Result<Option<BoardInfo>> {
+    let Some(bytes) = read_bytes(Path::new(BOARD_INFO), MAX_FILE_BYTES)? else {
+        console.say(
+            4,
+            &format!("the board is not known: there is no {BOARD_INFO}"),
+        );
+        return Ok(None);
+    };
+    let text = String::from_utf8(bytes).with_context(|| format!("cannot read {BOARD_INFO}"))?;
+    let board = BoardInfo::parse(BOARD_INFO, &text)?;
+    console.say(6, &format!("board {}: {}", board.name, board.description));
+    Ok(Some(board))
+}
+
+fn find_disks(arguments: &Arguments, board: Option<&BoardInfo>, begun: Instant) -> Result<Disks> {
+    let efivars = Path::new(EFIVARS);
+    disk::mount_efivars(efivars)?;
+    let identity = disk::identity(arguments, board, efivars);
+    Disks::find(&Roots::default(), arguments, identity, begun)
+}
+
+/// Without a boot disk there is nothing to read, and that is no further problem.
+fn read_boot_partition(disks: &Disks, partition: &mut BootPartition) -> Result<()> {
+    let Ok(boot) = &disks.boot else { return Ok(()) };
+    match BootPartition::read(boot, &Path::new(RUN).join("profile")) {
+        Ok(read) => *partition = read,
+        Err(error) => {
+            partition.problem = format!("The boot partition cannot be read: {error:#}.");
+        }
+    }
+    if partition.problem.is_empty() {
+        return Ok(());
+    }
+    Err(anyhow!("{}", partition.problem))
+}
+
+fn reset_if_asked(
+    arguments: &Arguments,
+    disks: &mut Disks,
+    partition: &mut BootPartition,
+    console: &Console,
+) -> Result<()> {
+    let by = match (partition.asks_for_reset, arguments.reset) {
+        (true, _) => "the file kos-reset on the boot partition",
+        (_, true) => "the kernel argument kos.reset",
+        _ => return Ok(()),
+    };
+    console.say(6, &format!("factory reset: asked for by {by}"));
+    match reset::ask_at_boot(disks) {
+        Ok(done) => console.say(6, &format!("factory reset: {done}")),
+        Err(error) => {
+            console.say(3, &format!("factory reset: not done: {error:#}"));
+            return Err(error);
+        }
+    }
+    if let (true, Ok(boot)) = (partition.asks_for_reset, &disks.boot)
+        && let Err(error) = boot_partition::forget_reset(boot)
+    {
+        // Each boot would make the data partition empty again, and the owner must know why.
+        let problem = format!(
+            "The file kos-reset could not be taken off the boot partition, so that the next boot \
+             resets the box again: {error:#}."
+        );
+        partition.problem = [std::mem::take(&mut partition.problem), problem.clone()]
+            .join(" ")
+            .trim()
+            .to_owned();
+        bail!("{problem}");
+    }
+    Ok(())
 }
 
 fn kernel_mounts() -> Result<()> {
@@ -274,24 +395,35 @@ fn release() -> Result<String> {
     Ok(release.version)
 }
 
-fn default_hostname() -> Result<String> {
-    let name = "kos".to_owned();
-    told(kos_sys::hostname::set(&name))?;
-    Ok(name)
+fn set_hostname(chosen: Option<&HostName>) -> Result<String> {
+    let name = chosen.map_or("kos", HostName::as_str);
+    told(kos_sys::hostname::set(name))?;
+    Ok(name.to_owned())
 }
 
 fn read_bounded(path: &Path) -> Result<String> {
+    let about = || format!("cannot read {}", path.display());
+    let bytes = read_bytes(path, MAX_FILE_BYTES)?
+        .with_context(|| format!("{}: there is no such file", about()))?;
+    String::from_utf8(bytes).with_context(about)
+}
+
+/// A file's bytes; `None` when there is no such file.
+fn read_bytes(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     use std::io::Read;
     let about = || format!("cannot read {}", path.display());
-    let file = fs::File::open(path).with_context(about)?;
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_string(&mut text)
+    let file = match fs::File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other.with_context(about)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
         .with_context(about)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        bail!("{} has more than {MAX_FILE_BYTES} bytes", path.display());
+    if bytes.len() as u64 > most {
+        bail!("{} has more than {most} bytes", path.display());
     }
-    Ok(text)
+    Ok(Some(bytes))
 }
 
 fn told<T>(result: Result<T, SysError>) -> Result<T> {

@@ -1,10 +1,16 @@
 //! The kernel arguments that are PID 1's.
 
+use kos_manifest::guid::Guid;
+
 /// `kos.…` arguments, validated; what is wrong is kept to be told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Arguments {
-    /// `kos.data=serial:ID`: the serial number of the disk that `/data` is on.
+    /// `kos.data=serial:ID`: the serial number of the disk that is `/data`, whole.
     pub data_serial: Option<String>,
+    /// `kos.disk=GUID`: the disk that the box boots from, by the GUID of its partition table.
+    pub disk: Option<Guid>,
+    /// `kos.reset=data`: the data partition is made empty, in each boot that is told so.
+    pub reset: bool,
     /// `kos.console=services`: what services write is shown on the machine's console, too.
     pub echo_services: bool,
     /// One sentence for each argument that was not understood.
@@ -19,28 +25,47 @@ impl Arguments {
     pub fn parse(line: &str) -> Self {
         let mut arguments = Arguments::default();
         for word in line.split_ascii_whitespace() {
-            let Some(word) = word.strip_prefix("kos.") else {
-                continue;
-            };
-            let (key, value) = word.split_once('=').unwrap_or((word, ""));
-            match (key, value.split_once(':')) {
-                ("data", Some(("serial", serial))) if is_serial(serial) => {
-                    arguments.data_serial = Some(serial.to_owned());
+            if let Some(word) = word.strip_prefix("kos.") {
+                let (key, value) = word.split_once('=').unwrap_or((word, ""));
+                if let Err(complaint) = arguments.take(key, value) {
+                    arguments.complaints.push(complaint);
                 }
-                ("console", None) if value == "services" => arguments.echo_services = true,
-                ("console", _) => arguments.complaints.push(format!(
-                    "kernel argument kos.console: found '{value}', allowed: services"
-                )),
-                ("data", _) => arguments.complaints.push(format!(
-                    "kernel argument kos.data: found '{value}', allowed: serial:ID, with at most \
-                     {MAX_SERIAL} letters, digits, dashes, dots or underscores"
-                )),
-                _ => arguments.complaints.push(format!(
-                    "kernel argument kos.{key}: unknown, allowed: kos.data"
-                )),
             }
         }
         arguments
+    }
+
+    fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let wrong = |allowed: &str| {
+            Err(format!(
+                "kernel argument kos.{key}: found '{value}', allowed: {allowed}"
+            ))
+        };
+        match key {
+            "data" => match value.strip_prefix("serial:") {
+                Some(serial) if is_serial(serial) => self.data_serial = Some(serial.to_owned()),
+                _ => {
+                    return wrong(
+                        "serial:ID, with at most 20 letters, digits, dashes, dots or underscores",
+                    );
+                }
+            },
+            "disk" => match value.parse() {
+                Ok(guid) if guid != Guid::ZERO => self.disk = Some(guid),
+                _ => return wrong("the GUID of a disk's partition table"),
+            },
+            "reset" if value == "data" => self.reset = true,
+            "reset" => return wrong("data"),
+            "console" if value == "services" => self.echo_services = true,
+            "console" => return wrong("services"),
+            _ => {
+                return Err(format!(
+                    "kernel argument kos.{key}: unknown, allowed: kos.data, kos.disk, kos.reset, \
+                     kos.console"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -62,15 +87,34 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_is_named_by_its_guid_and_a_reset_is_asked_for() {
+        let line = "kos.disk=C12A7328-F81F-11D2-BA4B-00A0C93EC93B kos.reset=data";
+        let arguments = Arguments::parse(line);
+        let guid = arguments.disk.unwrap().to_string();
+        assert_eq!(guid, "c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+        assert!(arguments.reset && arguments.complaints.is_empty());
+        assert!(!Arguments::parse(&line.replace("data", "all")).reset);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_and_not_guessed() {
         for line in [
             "kos.data=label:x",
             "kos.data=serial:../x",
             "kos.data",
             "kos.dta=serial:x",
+            "kos.disk=vda",
+            "kos.disk=00000000-0000-0000-0000-000000000000",
+            "kos.reset=all",
+            "kos.console",
         ] {
             let arguments = Arguments::parse(line);
-            assert_eq!(arguments.data_serial, None, "{line}");
+            assert_eq!(
+                (&arguments.data_serial, arguments.disk),
+                (&None, None),
+                "{line}"
+            );
+            assert!(!arguments.reset && !arguments.echo_services, "{line}");
             assert!(arguments.complaints[0].contains("allowed"), "{line}");
         }
     }

@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kos_manifest::control::{LogPage, OBJECT_PATH, SOCKET, ServiceStatus, SystemStatus};
+use kos_manifest::control::{
+    LogPage, MAX_RESET_REASON, OBJECT_PATH, SOCKET, ServiceStatus, SystemStatus,
+};
 use kos_manifest::service::{ControlGrant, ServiceSet};
 use tokio::net::{UnixListener, UnixStream};
 use zbus::connection::Builder;
 
-use crate::shutdown::Kind;
+use crate::shutdown::End;
 use crate::supervisor::{RequestError, Supervisor};
 use crate::system::System;
 use crate::task::Request;
@@ -226,30 +228,48 @@ impl Manager {
 
     fn reboot(&self) -> Result<(), ControlError> {
         self.allow(ControlGrant::Operate)?;
-        self.go_down(Kind::Reboot);
+        self.go_down(End::Reboot, "asked for by the operator".to_owned());
         Ok(())
     }
 
     fn power_off(&self) -> Result<(), ControlError> {
         self.allow(ControlGrant::Operate)?;
-        self.go_down(Kind::PowerOff);
+        self.go_down(End::PowerOff, "asked for by the operator".to_owned());
         Ok(())
+    }
+
+    /// Stops everything, asks for an empty data partition, and restarts. The answer comes before:
+    /// that there is a disk which can be reset.
+    fn factory_reset(&self, reason: &str) -> Result<(), ControlError> {
+        self.allow(ControlGrant::Operate)?;
+        if reason.len() > MAX_RESET_REASON {
+            return Err(ControlError::InvalidArgument(format!(
+                "reason: found {} bytes, allowed: {MAX_RESET_REASON}",
+                reason.len()
+            )));
+        }
+        let target = self.system.reset_target().map_err(ControlError::Busy)?;
+        let shown: String = reason.chars().filter(|c| !c.is_control()).collect();
+        if self.go_down(End::FactoryReset(target), format!("factory reset: {shown}")) {
+            return Ok(());
+        }
+        Err(ControlError::Busy(
+            "the box is going down already".to_owned(),
+        ))
     }
 
     fn set_hostname(&self, name: &str) -> Result<(), ControlError> {
         self.allow(ControlGrant::Name)?;
         self.system
-            .set_hostname(name)
+            .set_hostname(name, self.grant >= ControlGrant::Operate)
             .map_err(ControlError::InvalidArgument)
     }
 }
 
 impl Manager {
-    fn go_down(&self, kind: Kind) {
-        self.supervisor
-            .shared()
-            .shutdown
-            .request(kind, "asked for by the operator".to_owned());
+    /// Whether this was the first to ask.
+    fn go_down(&self, end: End, reason: String) -> bool {
+        self.supervisor.shared().shutdown.request(end, reason)
     }
 }
 

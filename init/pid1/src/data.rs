@@ -1,96 +1,327 @@
-//! `/data`: the disk that the kernel arguments name, or memory, and which of the two it is.
+//! `/data`: a disk's partition, a whole disk, or memory; which of them it is, and what is wrong.
 //!
-//! The disk is found by its serial number, never by label. Whatever is wrong with it, the box
-//! boots: `/data` is then a tmpfs, and the console says why.
+//! Whatever is wrong, the box boots and `/data` exists. A file system is made where the marker asks
+//! for one, grown when its place has grown, and never repaired: what cannot be mounted is left as
+//! it is for somebody who can look at it.
 
+mod problem;
+
+use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use kos_sys::block::{Superblock, find_by_serial};
-use kos_sys::mount::{MountFlags, mount};
+use kos_manifest::control::DataProblem;
+use kos_sys::SysError;
+use kos_sys::block::{Disk, size};
+use kos_sys::data_partition::Fresh;
+use kos_sys::ext4::{self, Room, Superblock};
+use kos_sys::medium::{Device, Medium};
+use kos_sys::mount::{MountFlags, bind, mount};
+use kos_sys::provision::{data_partition, fit, make_if_asked};
+use kos_sys::seed::Seed;
 
-use crate::spec::DATA;
+use crate::console::Console;
+use crate::disk::{BootDisk, Disks};
+use crate::reset::{Target, random};
+use crate::spec::{DATA, RUN};
+pub use problem::Problem;
 
 /// What `/data` is.
+#[derive(Debug, Clone)]
+pub struct Data {
+    /// The device node that is mounted; `None` when `/data` is memory.
+    device: Option<PathBuf>,
+    /// What was wrong at boot.
+    problem: Option<Problem>,
+    /// What a factory reset makes empty, or why there is nothing.
+    pub reset_target: Result<Target, String>,
+}
+
+/// How `/data` is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Data {
-    /// A disk.
-    Disk {
-        /// Its device node.
-        device: PathBuf,
-    },
-    /// Memory: what is written there is gone with the power.
-    Memory {
-        /// Why it is not a disk.
-        why: String,
-    },
+pub struct Now {
+    /// `disk` or `tmpfs`.
+    pub kind: &'static str,
+    /// The device, or what is wrong, as sentences.
+    pub detail: String,
+    /// What is wrong.
+    pub problem: Option<Problem>,
+    /// How much room there is.
+    pub room: Room,
 }
 
 impl Data {
-    /// `disk` or `tmpfs`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Data::Disk { .. } => "disk",
-            Data::Memory { .. } => "tmpfs",
+    /// In memory, as nothing else could be done.
+    pub fn lost(why: &str) -> Self {
+        Data {
+            device: None,
+            problem: Some(Problem::new(DataProblem::Missing, why)),
+            reset_target: Err(why.to_owned()),
         }
     }
 
-    /// The device, or why there is none.
-    pub fn detail(&self) -> String {
-        match self {
-            Data::Disk { device } => device.display().to_string(),
-            Data::Memory { why } => why.clone(),
+    /// How it is now. Room and errors are asked for; the rest does not change after the boot.
+    pub fn now(&self) -> Now {
+        let room = Room::of(Path::new(DATA)).unwrap_or_default();
+        let Some(device) = &self.device else {
+            let detail = self.problem.as_ref().map(|problem| problem.detail.clone());
+            return Now {
+                kind: "tmpfs",
+                detail: detail.unwrap_or_default(),
+                problem: self.problem.clone(),
+                room,
+            };
+        };
+        let shown = device.display().to_string();
+        let name = device.file_name().unwrap_or_default().to_string_lossy();
+        let errors = ext4::errors(Path::new("/sys"), &name).unwrap_or_default();
+        let problem = Problem::of_errors(errors, room.read_only, &shown)
+            .or_else(|| Problem::of_room(room, &shown))
+            .or_else(|| self.problem.clone());
+        Now {
+            kind: "disk",
+            detail: problem
+                .as_ref()
+                .map_or(shown, |problem| problem.detail.clone()),
+            problem,
+            room,
         }
     }
 }
 
-/// Mounts `/data` from the disk with this serial number, if one is named and can be used.
+/// Mounts `/data` from the disk that is named, or from memory, and says on the console what it is.
 ///
 /// # Errors
-/// When not even a tmpfs can be mounted.
-pub fn mount_data(serial: Option<&str>) -> Result<Data> {
-    let why = match serial.map(mount_disk) {
-        None => "no data disk is named (kernel argument kos.data)".to_owned(),
-        Some(Ok(device)) => return Ok(Data::Disk { device }),
-        Some(Err(error)) => format!("{error:#}"),
+/// When not even memory can be mounted.
+pub fn mount_data(disks: &mut Disks, seed: &[u8], console: &Console) -> Result<Data> {
+    let reset_target = Target::of(disks);
+    let (device, problem) = match mount_disk(disks, seed, console) {
+        Ok((device, problem)) => (Some(device), problem),
+        Err(problem) => {
+            mount_memory().context("cannot mount memory as /data")?;
+            if problem.code == DataProblem::ReadOnly
+                && let Err(error) = show_models(disks)
+            {
+                console.say(4, &format!("the models of the read-only disk: {error:#}"));
+            }
+            (None, Some(problem))
+        }
     };
-    // Half of the memory, the kernel's own default, is too much beside a model.
-    mount(
-        "tmpfs",
-        Path::new(DATA),
-        "tmpfs",
-        flags(),
-        "mode=0755,size=25%",
-    )
-    .map_err(|error| anyhow!("{}", error.full()))
-    .context("cannot mount a tmpfs as /data")?;
-    Ok(Data::Memory { why })
+    let data = Data {
+        device,
+        problem,
+        reset_target,
+    };
+    announce(&data.now(), console);
+    Ok(data)
 }
 
-fn mount_disk(serial: &str) -> Result<PathBuf> {
-    let device = find_by_serial(Path::new("/sys"), Path::new("/dev"), serial)
-        .map_err(|error| anyhow!("{}", error.full()))?
-        .with_context(|| format!("no disk has the serial number '{serial}'"))?;
-    let superblock = Superblock::read(&device).map_err(|error| anyhow!("{}", error.full()))?;
-    if superblock.is_none() {
-        return Err(anyhow!(
-            "there is no ext4 file system on {}",
-            device.display()
+/// The one line about `/data`, and what to do about it.
+fn announce(now: &Now, console: &Console) {
+    let free = format!("{} of {} free", size(now.room.free), size(now.room.bytes));
+    match (&now.problem, now.kind) {
+        (None, _) => console.say(6, &format!("data: {}, {free}", now.detail)),
+        (Some(problem), kind) => {
+            let place = if kind == "disk" {
+                "on disk"
+            } else {
+                "in memory"
+            };
+            let code = problem.code;
+            console.say(
+                4,
+                &format!("data: {place}, {free} ({code}): {}", problem.detail),
+            );
+            console.say(4, &format!("data: {}", problem.advice()));
+        }
+    }
+}
+
+/// Where `/data` is to be.
+struct Place {
+    node: PathBuf,
+    read_only: bool,
+    /// The partition could not be made larger, and why.
+    not_fitted: Option<String>,
+}
+
+fn mount_disk(
+    disks: &mut Disks,
+    seed: &[u8],
+    console: &Console,
+) -> Result<(PathBuf, Option<Problem>), Problem> {
+    let place = match (&disks.data, &mut disks.boot) {
+        (Some(data), _) => whole_disk(data.clone()?),
+        (None, Err(problem)) => return Err(problem.clone()),
+        (None, Ok(boot)) => partition(boot)?,
+    };
+    let shown = place.node.display().to_string();
+    let corrupt = |detail: String| Problem::new(DataProblem::Corrupt, detail);
+    if place.read_only {
+        return Err(Problem::new(
+            DataProblem::ReadOnly,
+            format!("The disk of {shown} cannot be written to."),
         ));
+    }
+    let mut device = Device::open_to_write(&place.node).map_err(|error| {
+        let detail = format!("{shown} cannot be opened: {}.", error.full());
+        Problem::new(DataProblem::Missing, detail)
+    })?;
+    match make(&mut device, seed) {
+        Ok(true) => console.say(6, "data made"),
+        Ok(false) => {}
+        Err(error) => {
+            return Err(corrupt(format!(
+                "An empty file system was to be made on {shown}, and was not: {error:#}."
+            )));
+        }
+    }
+    let superblock = Superblock::read(&device)
+        .map_err(|error| corrupt(format!("{shown} cannot be read: {}.", error.full())))?;
+    if let Some(problem) = Problem::of_superblock(superblock.as_ref(), &shown, device.bytes()) {
+        return Err(problem);
     }
     // A journal that was not closed is replayed by the mount itself. Errors that ext4 meets make
     // it read-only rather than worse.
     mount(
-        &device.to_string_lossy(),
+        &shown,
         Path::new(DATA),
         "ext4",
         flags(),
         "errors=remount-ro",
     )
-    .map_err(|error| anyhow!("{}", error.full()))?;
-    Ok(device)
+    .map_err(|error| {
+        corrupt(format!(
+            "The file system on {shown} cannot be mounted: {}.",
+            error.full()
+        ))
+    })?;
+    let grown = match place.not_fitted {
+        Some(why) => Err(why),
+        None => grow(&device, console).map_err(|error| error.full()),
+    };
+    let problem = grown.err().map(|why| {
+        Problem::new(
+            DataProblem::NotGrown,
+            format!("{shown} could not be grown to all of its disk: {why}."),
+        )
+    });
+    Ok((place.node, problem))
+}
+
+fn whole_disk(disk: Disk) -> Place {
+    Place {
+        node: disk.node,
+        read_only: disk.read_only,
+        not_fitted: None,
+    }
+}
+
+fn partition(boot: &mut BootDisk) -> Result<Place, Problem> {
+    let mut table = boot.table.clone();
+    let Some(number) = data_partition(&table).map(|partition| partition.number) else {
+        return Err(Problem::new(
+            DataProblem::Missing,
+            format!("{} has no data partition.", boot.disk.node.display()),
+        ));
+    };
+    let mut not_fitted = boot.damage.clone();
+    if !boot.disk.read_only && not_fitted.is_none() {
+        match fit(boot, &mut table) {
+            Ok(_) => boot.table = table,
+            Err(error) => not_fitted = Some(error.full()),
+        }
+    }
+    let node = boot.node(&boot.table, number).map_err(|error| {
+        let detail = format!(
+            "The data partition of {} cannot be opened: {}.",
+            boot.disk.node.display(),
+            error.full()
+        );
+        Problem::new(DataProblem::Missing, detail)
+    })?;
+    Ok(Place {
+        node,
+        read_only: boot.disk.read_only,
+        not_fitted,
+    })
+}
+
+fn make(device: &mut Device, seed: &[u8]) -> Result<bool> {
+    // The image may lack a seed, or have a wrong one; that matters only where it is needed.
+    let parsed = Seed::parse(seed);
+    let fresh = Fresh {
+        uuid: random()?,
+        hash_seed: random()?,
+    };
+    if let Err(error) = &parsed
+        && !seed.is_empty()
+        && kos_sys::data_partition::is_marked(device).map_err(told)?
+    {
+        return Err(anyhow!("the image's seed is of no use: {error}"));
+    }
+    make_if_asked(device, parsed.as_ref().ok(), fresh).map_err(told)
+}
+
+/// Grows the mounted file system to the end of its device.
+fn grow(device: &Device, console: &Console) -> Result<(), SysError> {
+    let Some(before) = Superblock::read(device)? else {
+        return Ok(());
+    };
+    let blocks = device.bytes() / before.block_bytes;
+    if blocks <= before.blocks {
+        return Ok(());
+    }
+    let root = ext4::open_root(Path::new(DATA))?;
+    ext4::grow(root.as_fd(), blocks)?;
+    // What is left at the end may be too little for a group, every time.
+    let after = Superblock::read(device)?.map_or(0, |after| after.bytes());
+    if after > before.bytes() {
+        let (from, to) = (size(before.bytes()), size(after));
+        console.say(6, &format!("data grown from {from} to {to}"));
+    }
+    Ok(())
+}
+
+fn mount_memory() -> Result<()> {
+    // Half of the memory, the kernel's own default, is too much beside a model.
+    let options = "mode=0755,size=25%";
+    told_ok(mount("tmpfs", Path::new(DATA), "tmpfs", flags(), options))
+}
+
+/// Shows the models of a disk that cannot be written, read-only, below a `/data` in memory.
+fn show_models(disks: &mut Disks) -> Result<()> {
+    let node = match (&disks.data, &mut disks.boot) {
+        (Some(Ok(disk)), _) => disk.node.clone(),
+        (None, Ok(boot)) => {
+            let number = data_partition(&boot.table).map(|partition| partition.number);
+            let number = number.context("the disk has no data partition")?;
+            boot.node(&boot.table, number).map_err(told)?
+        }
+        _ => return Ok(()),
+    };
+    let hidden = Path::new(RUN).join("read-only-disk");
+    fs::create_dir_all(&hidden).with_context(|| format!("cannot make {}", hidden.display()))?;
+    let source = node.to_string_lossy();
+    let flags = flags() | MountFlags::RDONLY;
+    // A journal that was not closed cannot be replayed here; what it holds is passed over.
+    mount(&source, &hidden, "ext4", flags, "")
+        .or_else(|_| mount(&source, &hidden, "ext4", flags, "noload"))
+        .map_err(told)?;
+    let models = Path::new(DATA).join("models");
+    fs::create_dir(&models).with_context(|| format!("cannot make {}", models.display()))?;
+    told_ok(bind(&hidden.join("models"), &models, flags))
 }
 
 fn flags() -> MountFlags {
     MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME
+}
+
+fn told(error: SysError) -> anyhow::Error {
+    anyhow!("{}", error.full())
+}
+
+fn told_ok<T>(result: Result<T, SysError>) -> Result<T> {
+    result.map_err(told)
 }

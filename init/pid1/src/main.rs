@@ -9,11 +9,14 @@
 //! (the owner of one service) and `lifecycle.rs` (its states).
 
 mod boot;
+mod boot_partition;
 mod cmdline;
 mod console;
 mod control;
+mod credentials;
 mod data;
 mod descriptor;
+mod disk;
 mod lifecycle;
 mod logs;
 mod notify;
@@ -22,9 +25,11 @@ mod phases;
 mod power;
 mod process;
 mod reaper;
+mod reset;
 mod ring;
 mod shutdown;
 mod spec;
+mod status_led;
 mod supervisor;
 mod system;
 mod task;
@@ -42,7 +47,8 @@ use crate::console::Console;
 use crate::logs::{KERNEL_RING_BYTES, Log};
 use crate::power::Signals;
 use crate::reaper::Reaper;
-use crate::shutdown::Kind;
+use crate::shutdown::End;
+use crate::status_led::StatusLed;
 use crate::supervisor::{Shared, Supervisor};
 use crate::system::System;
 
@@ -60,13 +66,13 @@ fn main() {
         for_panics.say(2, &format!("panic in PID 1: {panic}"));
     }));
     // The funnel: whatever comes out of `run`, the machine goes down in order.
-    let kind = match std::panic::catch_unwind(AssertUnwindSafe(|| run(&console))) {
-        Ok(Ok(kind)) => kind,
+    let end = match std::panic::catch_unwind(AssertUnwindSafe(|| run(&console))) {
+        Ok(Ok(end)) => end,
         Ok(Err(error)) => fatal(&console, &format!("{error:#}")),
         Err(_) => fatal(&console, "PID 1 panicked"),
     };
     shutdown::release_disks(&console);
-    shutdown::end(kind, &console);
+    shutdown::end(&end, &console);
     // The kernel refused. PID 1 must not return: that would be a kernel panic with no reason.
     loop {
         std::thread::sleep(PAUSE_BEFORE_FATAL_RESTART);
@@ -74,15 +80,15 @@ fn main() {
     }
 }
 
-fn fatal(console: &Console, why: &str) -> Kind {
+fn fatal(console: &Console, why: &str) -> End {
     console.open();
     let seconds = PAUSE_BEFORE_FATAL_RESTART.as_secs();
     console.say(2, &format!("fatal: {why}; restarting in {seconds} s"));
     std::thread::sleep(PAUSE_BEFORE_FATAL_RESTART);
-    Kind::Reboot
+    End::Reboot
 }
 
-fn run(console: &Console) -> Result<Kind> {
+fn run(console: &Console) -> Result<End> {
     let booted = boot::boot(console)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -91,7 +97,7 @@ fn run(console: &Console) -> Result<Kind> {
     runtime.block_on(supervise(console.clone(), booted))
 }
 
-async fn supervise(console: Console, booted: Booted) -> Result<Kind> {
+async fn supervise(console: Console, booted: Booted) -> Result<End> {
     // Handlers before the first child: a signal without one would be lost, or kill.
     let signals = Signals::install()?;
     let children = Reaper::signal()?;
@@ -100,11 +106,16 @@ async fn supervise(console: Console, booted: Booted) -> Result<Kind> {
         cgroups,
         own_group,
         echo_services,
+        board,
+        led,
+        boot_disk,
+        setup_problem,
         data,
         services,
         syscall_sets,
         version,
         hostname,
+        named_by_owner,
         phases,
     } = booted;
     let shared = Arc::new(Shared {
@@ -119,6 +130,9 @@ async fn supervise(console: Console, booted: Booted) -> Result<Kind> {
     let kernel = Log::new(KERNEL_RING_BYTES);
     let system = Arc::new(System {
         version,
+        board,
+        boot_disk,
+        setup_problem,
         data,
         phases,
         own_group,
@@ -126,6 +140,7 @@ async fn supervise(console: Console, booted: Booted) -> Result<Kind> {
         reaper: reaper.clone(),
         console: console.clone(),
         hostname: Mutex::new(hostname),
+        named_by_owner,
         ready_ms: AtomicU64::new(0),
     });
     tokio::spawn(reaper.run(children));
@@ -142,14 +157,14 @@ async fn supervise(console: Console, booted: Booted) -> Result<Kind> {
         Err(error) => console.say(3, &format!("no control interface: {error:#}")),
     }
     supervisor.start_enabled().await;
-    tokio::spawn(announce_ready(supervisor.clone(), system));
-    let (kind, reason) = shared.shutdown.requested().await;
+    tokio::spawn(announce_ready(supervisor.clone(), system, led));
+    let (end, reason) = shared.shutdown.requested().await;
     console.say(6, &format!("going down: {reason}"));
     shutdown::stop_services(&supervisor, &reason).await;
-    Ok(kind)
+    Ok(end)
 }
 
-async fn announce_ready(supervisor: Arc<Supervisor>, system: Arc<System>) {
+async fn announce_ready(supervisor: Arc<Supervisor>, system: Arc<System>, led: StatusLed) {
     tokio::select! {
         () = supervisor.settled() => {}
         // Services that stop settle, too; that is not being ready.
@@ -157,6 +172,7 @@ async fn announce_ready(supervisor: Arc<Supervisor>, system: Arc<System>) {
     }
     let now = kos_sys::clock::boottime_milliseconds();
     system.ready_ms.store(now, Ordering::Relaxed);
+    led.booted(system.is_well() && supervisor.none_failed());
     supervisor.shared().changed();
     supervisor
         .shared()

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::console::Console;
 use crate::descriptor;
-use crate::shutdown::Kind;
+use crate::shutdown::End;
 use crate::supervisor::Shared;
 
 /// The signals that PID 1 takes, with handlers installed before the first child exists.
@@ -39,10 +39,10 @@ impl Signals {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => {
-                    shared.shutdown.request(Kind::PowerOff, "SIGTERM".to_owned());
+                    shared.shutdown.request(End::PowerOff, "SIGTERM".to_owned());
                 }
                 _ = self.interrupt.recv() => {
-                    shared.shutdown.request(Kind::Reboot, "SIGINT (Ctrl-Alt-Del)".to_owned());
+                    shared.shutdown.request(End::Reboot, "SIGINT (Ctrl-Alt-Del)".to_owned());
                 }
                 _ = self.hangup.recv() => {}
             }
@@ -78,9 +78,11 @@ async fn watch_button(button: OwnedFd, shared: Arc<Shared>) {
             Err(error) => return complain(&shared.console, &error),
         };
         match kos_sys::input::read_power_key(button.get_ref().as_fd()) {
-            Ok(true) => shared
-                .shutdown
-                .request(Kind::PowerOff, "the power button".to_owned()),
+            Ok(true) => {
+                shared
+                    .shutdown
+                    .request(End::PowerOff, "the power button".to_owned());
+            }
             Ok(false) => {}
             Err(error) => return complain(&shared.console, &error.full()),
         }

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::console::Console;
+use crate::disk::Roots;
+use crate::reset::Target;
 use crate::supervisor::Supervisor;
 
 /// All services together get this long. Longer than any sensible service's own deadline, shorter
@@ -23,17 +25,19 @@ const SERVICES_DEADLINE: Duration = Duration::from_secs(45);
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What comes at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
     /// The machine turns off.
     PowerOff,
     /// The machine restarts.
     Reboot,
+    /// The data partition is asked for anew, and the machine restarts.
+    FactoryReset(Target),
 }
 
 /// Where requests to go down arrive; the first one counts.
 pub struct Requests {
-    request: watch::Sender<Option<(Kind, String)>>,
+    request: watch::Sender<Option<(End, String)>>,
 }
 
 impl Default for Requests {
@@ -45,19 +49,19 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Asks for the end, and says why.
-    pub fn request(&self, kind: Kind, reason: String) {
+    /// Asks for the end, and says why; tells whether it was the first to ask, and so is heard.
+    pub fn request(&self, end: End, reason: String) -> bool {
         self.request.send_if_modified(|current| {
             let first = current.is_none();
             if first {
-                *current = Some((kind, reason));
+                *current = Some((end, reason));
             }
             first
-        });
+        })
     }
 
     /// Waits for the first request.
-    pub async fn requested(&self) -> (Kind, String) {
+    pub async fn requested(&self) -> (End, String) {
         let mut receiver = self.request.subscribe();
         loop {
             if let Some(request) = receiver.borrow_and_update().clone() {
@@ -103,6 +107,8 @@ pub fn release_disks(console: &Console) {
 
 fn unmount_data() -> Result<()> {
     let data = std::path::Path::new(crate::spec::DATA);
+    // The models of a read-only disk are mounted in it; mostly nothing is.
+    let _ = kos_sys::mount::unmount(&data.join("models"), UnmountFlags::empty());
     if !kos_sys::mount::is_mounted(std::path::Path::new("/proc"), data)? {
         return Ok(());
     }
@@ -115,13 +121,20 @@ fn unmount_data() -> Result<()> {
 }
 
 /// The end. Does not return unless the kernel refuses.
-pub fn end(kind: Kind, console: &Console) {
-    let (word, result) = match kind {
-        Kind::PowerOff => {
+pub fn end(end: &End, console: &Console) {
+    if let End::FactoryReset(target) = end {
+        // The box restarts in either case: its services have stopped.
+        match target.ask(&Roots::default()) {
+            Ok(done) => console.say(6, &format!("factory reset: {done}")),
+            Err(error) => console.say(3, &format!("factory reset: not done: {error:#}")),
+        }
+    }
+    let (word, result) = match end {
+        End::PowerOff => {
             console.say(6, "power off");
             ("power off", kos_sys::power::power_off())
         }
-        Kind::Reboot => {
+        End::Reboot | End::FactoryReset(_) => {
             console.say(6, "reboot");
             ("reboot", kos_sys::power::reboot())
         }

@@ -157,6 +157,13 @@ impl Supervisor {
             .await;
     }
 
+    /// Whether no service has ended for good by itself.
+    pub fn none_failed(&self) -> bool {
+        self.handles
+            .values()
+            .all(|handle| handle.view.borrow().state != State::Failed)
+    }
+
     /// Starts a service, and first what it requires.
     ///
     /// # Errors

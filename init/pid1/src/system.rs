@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kos_manifest::board_info::BoardInfo;
+use kos_manifest::box_settings::values::HostName;
 use kos_manifest::control::{PhaseRecord, SystemStatus};
 use kos_sys::cgroup::Cgroup;
 use kos_sys::clock::boottime_milliseconds;
@@ -12,14 +14,18 @@ use crate::console::{Console, lock};
 use crate::data::Data;
 use crate::logs::Log;
 use crate::reaper::Reaper;
-
-/// Longest label of a host name (RFC 1035).
-const MAX_LABEL: usize = 63;
+use crate::reset::Target;
 
 /// Facts of the boot, and what is counted since.
 pub struct System {
     /// Version of the image.
     pub version: String,
+    /// The board, when the image says which.
+    pub board: Option<BoardInfo>,
+    /// The disk that the box booted from, as people know it; empty when it is not known.
+    pub boot_disk: String,
+    /// What is wrong with the settings on the boot partition; empty when nothing is.
+    pub setup_problem: String,
     /// What `/data` is.
     pub data: Data,
     /// The boot, phase by phase.
@@ -34,6 +40,8 @@ pub struct System {
     pub console: Console,
     /// The host name.
     pub hostname: Mutex<String>,
+    /// Whether the owner chose it.
+    pub named_by_owner: bool,
     /// When the first start had settled; 0 before.
     pub ready_ms: AtomicU64,
 }
@@ -42,20 +50,23 @@ impl System {
     /// All of it, now.
     pub fn status(&self) -> SystemStatus {
         let table = kos_sys::process::table(Path::new("/proc")).ok();
+        let data = self.data.now();
+        let problem = data.problem.as_ref();
+        let board = self.board.as_ref();
         SystemStatus {
             hostname: lock(&self.hostname).clone(),
             version: self.version.clone(),
             uptime_ms: boottime_milliseconds(),
-            board: String::new(),
-            board_description: String::new(),
-            boot_disk: String::new(),
-            data_kind: self.data.kind().to_owned(),
-            data_detail: self.data.detail(),
-            data_problem: String::new(),
-            data_advice: String::new(),
-            data_bytes: 0,
-            data_free: 0,
-            setup_problem: String::new(),
+            board: board.map_or_else(String::new, |board| board.name.clone()),
+            board_description: board.map_or_else(String::new, |board| board.description.clone()),
+            boot_disk: self.boot_disk.clone(),
+            data_kind: data.kind.to_owned(),
+            data_detail: data.detail,
+            data_problem: problem.map_or_else(String::new, |problem| problem.code.to_string()),
+            data_advice: problem.map_or_else(String::new, |problem| problem.advice().to_owned()),
+            data_bytes: data.room.bytes,
+            data_free: data.room.free,
+            setup_problem: self.setup_problem.clone(),
             processes: table.as_ref().map_or(0, |table| count(table.total)),
             zombies: table.as_ref().map_or(0, |table| count(table.zombies)),
             orphans_reaped: self.reaper.orphans(),
@@ -70,12 +81,29 @@ impl System {
         &self.kernel
     }
 
-    /// Sets the host name: one label of RFC 1123.
+    /// Whether there is nothing that the owner should look at.
+    pub fn is_well(&self) -> bool {
+        self.setup_problem.is_empty() && self.data.now().problem.is_none()
+    }
+
+    /// What a factory reset would make empty.
+    ///
+    /// # Errors
+    /// Why there is nothing, as a sentence.
+    pub fn reset_target(&self) -> Result<Target, String> {
+        self.data.reset_target.clone()
+    }
+
+    /// Sets the host name: one label of RFC 1123. What the owner chose stays, unless an operator
+    /// says otherwise: a network's idea of a name counts less.
     ///
     /// # Errors
     /// What is wrong with it, as a sentence.
-    pub fn set_hostname(&self, name: &str) -> Result<(), String> {
-        check_hostname(name)?;
+    pub fn set_hostname(&self, name: &str, by_operator: bool) -> Result<(), String> {
+        name.parse::<HostName>()?;
+        if self.named_by_owner && !by_operator {
+            return Err("the owner's settings name this box, and that stays".to_owned());
+        }
         if *lock(&self.hostname) == name {
             return Ok(());
         }
@@ -104,38 +132,6 @@ impl System {
     }
 }
 
-fn check_hostname(name: &str) -> Result<(), String> {
-    let letters = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let edges = !name.starts_with('-') && !name.ends_with('-');
-    if letters && edges && (1..=MAX_LABEL).contains(&name.len()) {
-        return Ok(());
-    }
-    let shown: String = name
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(MAX_LABEL)
-        .collect();
-    Err(format!(
-        "found '{shown}', allowed: 1 to {MAX_LABEL} letters, digits and dashes, no dash at an end"
-    ))
-}
-
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn host_names() {
-        assert!(check_hostname("kos").is_ok());
-        assert!(check_hostname("box-7").is_ok());
-        for bad in ["", "-a", "a-", "a.b", "a b", "ä", "x\ny", &"a".repeat(64)] {
-            assert!(check_hostname(bad).is_err(), "{bad}");
-        }
-    }
 }

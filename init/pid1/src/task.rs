@@ -362,7 +362,7 @@ impl ServiceTask {
                 );
                 self.shared
                     .shutdown
-                    .request(crate::shutdown::Kind::Reboot, reason);
+                    .request(crate::shutdown::End::Reboot, reason);
             }
         }
         Ok(())

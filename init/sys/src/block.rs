@@ -1,9 +1,9 @@
-//! Disks: found by the serial number that the machine gives them, never by label alone, and what
-//! an ext4 superblock says about itself before it is mounted.
+//! The disks of the machine: listed, described, and found by the serial number that the machine
+//! gives them, never by label.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use kos_manifest::disk::SECTOR_BYTES;
 
 use crate::error::{SysError, Told};
 use crate::kernel_file;
@@ -14,196 +14,152 @@ const MAX_DISKS: usize = 256;
 /// Where the kernel says which disk has which serial: virtio, then NVMe and MMC.
 const SERIAL_FILES: [&str; 3] = ["serial", "device/serial", "device/cid"];
 
-/// The device node of the disk with this serial number, looked for below `sys_root` (`/sys`), as a
-/// path below `dev_root` (`/dev`).
-///
-/// # Errors
-/// The disks cannot be listed, or two have the serial number: then neither is safe to use.
-pub fn find_by_serial(
-    sys_root: &Path,
-    dev_root: &Path,
-    serial: &str,
-) -> Result<Option<PathBuf>, SysError> {
-    let directory = sys_root.join("block");
-    let listing = match std::fs::read_dir(&directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.told("list", directory.display())?,
-    };
-    let mut found = Vec::new();
-    for entry in listing.take(MAX_DISKS) {
-        let disk = entry.told("list", directory.display())?;
-        let matches = SERIAL_FILES.iter().any(|file| {
-            kernel_file::read(&disk.path().join(file)).is_ok_and(|text| text.trim() == serial)
-        });
-        if matches {
-            found.push(dev_root.join(disk.file_name()));
-        }
-    }
-    match found.len() {
-        0 | 1 => Ok(found.pop()),
-        count => Err(SysError::refused(
-            "choose the disk with serial number",
-            serial,
-            format!("{count} disks have it"),
-        )),
-    }
-}
+/// Where it says what a disk is called by its maker: SCSI, ATA and NVMe, then MMC.
+const MODEL_FILES: [&str; 2] = ["device/model", "device/name"];
 
-/// Where the superblock starts, and how long it is.
-const SUPERBLOCK_OFFSET: u64 = 1024;
-const SUPERBLOCK_BYTES: usize = 1024;
+/// Block devices that are no disks, by the beginning of their names. Whatever is not known here
+/// is looked at, and ignored unless it has the identity that is looked for.
+const NO_DISKS: [&str; 5] = ["loop", "ram", "zram", "fd", "sr"];
 
-/// `EXT4_SUPER_MAGIC`.
-const MAGIC: u16 = 0xef53;
+/// Longest model that is shown.
+const MAX_MODEL: usize = 40;
 
-/// `EXT4_FEATURE_INCOMPAT_RECOVER`: the journal has to be replayed.
-const NEEDS_RECOVERY: u32 = 0x4;
-
-/// `EXT4_FEATURE_INCOMPAT_64BIT`: the upper half of the block count is valid.
-const BLOCKS_64_BIT: u32 = 0x80;
-
-/// What an ext2, 3 or 4 superblock says. Mounting replays the journal by itself.
+/// One disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Superblock {
-    /// The file system's own identity.
-    pub uuid: [u8; 16],
-    /// Its label.
-    pub label: String,
-    /// Whether it was unmounted cleanly (or is only marked so until it is mounted).
-    pub clean: bool,
-    /// Whether the kernel found errors in it earlier.
-    pub has_errors: bool,
-    /// How many errors it counted.
-    pub error_count: u32,
-    /// Whether mounting will replay the journal.
-    pub needs_recovery: bool,
-    /// Bytes in a block.
-    pub block_bytes: u64,
-    /// Number of blocks.
-    pub blocks: u64,
+pub struct Disk {
+    /// Its name below `/dev` and `/sys/block`.
+    pub name: String,
+    /// Its device node.
+    pub node: PathBuf,
+    /// What its maker calls it; empty when the kernel does not say.
+    pub model: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether it takes no writes: a card's switch, or a machine that says so.
+    pub read_only: bool,
+    serials: Vec<String>,
 }
 
-impl Superblock {
-    /// Size of the file system in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.blocks.saturating_mul(self.block_bytes)
-    }
-
-    /// Reads the superblock of a device or an image; `None` when there is no such file system.
+impl Disk {
+    /// The disks that have a medium in them, by name: below `sys_root` (`/sys`), with nodes below
+    /// `dev_root` (`/dev`).
     ///
     /// # Errors
-    /// The device cannot be opened or read, or is shorter than a superblock.
-    pub fn read(device: &Path) -> Result<Option<Self>, SysError> {
-        let file = File::open(device).told("open", device.display())?;
-        let mut bytes = [0u8; SUPERBLOCK_BYTES];
-        file.read_exact_at(&mut bytes, SUPERBLOCK_OFFSET)
-            .told("read the superblock of", device.display())?;
-        Ok(Self::parse(&bytes))
+    /// They cannot be listed. A machine without any is none.
+    pub fn list(sys_root: &Path, dev_root: &Path) -> Result<Vec<Self>, SysError> {
+        let directory = sys_root.join("block");
+        let listing = match std::fs::read_dir(&directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.told("list", directory.display())?,
+        };
+        let mut disks = Vec::new();
+        for entry in listing.take(MAX_DISKS) {
+            let entry = entry.told("list", directory.display())?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if NO_DISKS.iter().any(|start| name.starts_with(start)) {
+                continue;
+            }
+            let path = entry.path();
+            let text = |file: &&str| {
+                let text = kernel_file::read(&path.join(file)).ok()?;
+                Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+            };
+            // The kernel counts in sectors of 512 bytes here, whatever the disk's are.
+            let sectors = kernel_file::read_number(&path.join("size")).unwrap_or_default();
+            disks.push(Disk {
+                node: dev_root.join(&name),
+                model: MODEL_FILES.iter().find_map(text).unwrap_or_default(),
+                bytes: sectors.saturating_mul(SECTOR_BYTES),
+                read_only: kernel_file::read_number(&path.join("ro")).is_ok_and(|flag| flag != 0),
+                serials: SERIAL_FILES.iter().filter_map(text).collect(),
+                name,
+            });
+        }
+        disks.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(disks)
     }
 
-    /// Understands a superblock; `None` when it is none.
-    pub fn parse(bytes: &[u8; SUPERBLOCK_BYTES]) -> Option<Self> {
-        let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let word = |at: usize| u32::from(half(at)) | u32::from(half(at + 2)) << 16;
-        // Blocks are 1 KiB shifted by this; the kernel refuses more than 64 KiB.
-        let shift = word(0x18);
-        if half(0x38) != MAGIC || shift > 6 {
-            return None;
-        }
-        let state = half(0x3a);
-        let incompatible = word(0x60);
-        let upper = if incompatible & BLOCKS_64_BIT != 0 {
-            word(0x150)
-        } else {
-            0
-        };
-        let mut uuid = [0u8; 16];
-        uuid.copy_from_slice(&bytes[0x68..0x78]);
-        let label = bytes[0x78..0x88]
-            .split(|byte| *byte == 0)
-            .next()
-            .unwrap_or_default();
-        Some(Superblock {
-            uuid,
-            label: String::from_utf8_lossy(label).into_owned(),
-            clean: state & 1 != 0,
-            has_errors: state & 2 != 0,
-            error_count: word(0x194),
-            needs_recovery: incompatible & NEEDS_RECOVERY != 0,
-            block_bytes: 1024 << shift,
-            blocks: u64::from(word(0x4)) | u64::from(upper) << 32,
-        })
+    /// Whether it has this serial number.
+    pub fn has_serial(&self, serial: &str) -> bool {
+        self.serials.iter().any(|own| own == serial)
     }
+
+    /// What people know it by: device, model, size.
+    pub fn description(&self) -> String {
+        let model: String = self
+            .model
+            .chars()
+            .filter(|letter| !letter.is_control())
+            .take(MAX_MODEL)
+            .collect();
+        let model = if model.is_empty() {
+            model
+        } else {
+            format!("{model}, ")
+        };
+        format!("{}, {model}{}", self.node.display(), size(self.bytes))
+    }
+}
+
+/// A size as makers of disks print it on them: `8.0 GB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    for (unit, name) in UNITS {
+        if bytes >= unit {
+            let tenths = bytes / (unit / 10);
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{bytes} B")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_disk_is_found_by_its_serial_and_twins_are_refused() {
+    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
-        let (sys, dev) = (root.path(), Path::new("/dev"));
-        assert_eq!(find_by_serial(sys, dev, "kos-data").unwrap(), None);
-        for (disk, file, serial) in [
-            ("vda", "serial", "other"),
-            ("vdb", "serial", "kos-data"),
-            ("nvme0n1", "device/serial", "n1 "),
-        ] {
-            let path = sys.join("block").join(disk).join(file);
+        for (file, value) in files {
+            let path = root.path().join("block").join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, format!("{serial}\n")).unwrap();
+            std::fs::write(path, format!("{value}\n")).unwrap();
         }
-        let found = |serial| find_by_serial(sys, dev, serial);
-        assert_eq!(found("kos-data").unwrap(), Some(PathBuf::from("/dev/vdb")));
-        assert_eq!(found("n1").unwrap(), Some(PathBuf::from("/dev/nvme0n1")));
-        std::fs::write(sys.join("block/vda/serial"), "kos-data").unwrap();
-        assert!(found("kos-data").unwrap_err().full().contains("2 disks"));
+        root
     }
 
     #[test]
-    fn a_superblock_is_understood() {
-        let mut bytes = [0u8; SUPERBLOCK_BYTES];
-        assert_eq!(Superblock::parse(&bytes), None);
-        bytes[0x4] = 0x10;
-        bytes[0x18] = 2;
-        bytes[0x38..0x3a].copy_from_slice(&MAGIC.to_le_bytes());
-        bytes[0x3a] = 1;
-        bytes[0x60] = (NEEDS_RECOVERY | BLOCKS_64_BIT) as u8;
-        bytes[0x78..0x80].copy_from_slice(b"kos-data");
-        bytes[0x150] = 1;
-        let superblock = Superblock::parse(&bytes).unwrap();
-        assert!(superblock.clean && superblock.needs_recovery && !superblock.has_errors);
-        assert_eq!(superblock.label, "kos-data");
-        assert_eq!(
-            (superblock.blocks, superblock.block_bytes),
-            ((1 << 32) + 16, 4096)
-        );
-        bytes[0x18] = 200;
-        assert_eq!(Superblock::parse(&bytes), None);
+    fn disks_are_listed_with_what_is_known_of_them() {
+        let root = machine(&[
+            ("vdb/size", "16384000"),
+            ("vdb/serial", "kos-data"),
+            ("vdb/ro", "1"),
+            ("nvme0n1/size", "0"),
+            ("nvme0n1/device/serial", "n1 "),
+            ("nvme0n1/device/model", "Quick\u{1b} 9000  "),
+            ("loop0/size", "8"),
+        ]);
+        let disks = Disk::list(root.path(), Path::new("/dev")).unwrap();
+        let [nvme, virtio] = disks.as_slice() else {
+            panic!("{disks:?}");
+        };
+        assert!(nvme.has_serial("n1") && !nvme.has_serial("") && !nvme.read_only);
+        assert_eq!(nvme.description(), "/dev/nvme0n1, Quick 9000, 0 B");
+        assert!(virtio.has_serial("kos-data") && virtio.read_only);
+        assert_eq!(virtio.description(), "/dev/vdb, 8.3 GB");
+        let nowhere = Path::new("/nowhere");
+        assert_eq!(Disk::list(nowhere, nowhere).unwrap(), []);
     }
 
-    /// Against what `mke2fs` itself makes, where it is installed.
     #[test]
-    fn a_real_file_system_is_understood() {
-        let directory = tempfile::tempdir().unwrap();
-        let image = directory.path().join("image");
-        File::create(&image).unwrap().set_len(8 << 20).unwrap();
-        let arguments = ["-q", "-t", "ext4", "-b", "4096", "-L", "kos-data", "-F"];
-        let made = std::process::Command::new("mke2fs")
-            .args(arguments)
-            .arg(&image)
-            .status();
-        if !made.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: mke2fs is not installed");
-            return;
-        }
-        let superblock = Superblock::read(&image).unwrap().unwrap();
-        assert_eq!(
-            (superblock.label.as_str(), superblock.clean),
-            ("kos-data", true)
-        );
-        assert_eq!(superblock.bytes(), 8 << 20);
-        assert!(!superblock.has_errors && !superblock.needs_recovery);
+    fn sizes_are_those_on_the_box() {
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(64 << 20), "67.1 MB");
+        assert_eq!(size(8_000_000_000), "8.0 GB");
+        assert_eq!(size(u64::MAX), "18446744.0 TB");
     }
 }

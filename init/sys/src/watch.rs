@@ -1,11 +1,13 @@
 //! Watching files of the kernel for change: `memory.events`, `cgroup.events` and `pids.events`
-//! wake inotify when a counter moves.
+//! wake inotify when a counter moves, `/dev` when a device appears.
 
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 
@@ -45,6 +47,32 @@ impl Watch {
             .told("watch", path.display())?;
         self.watched.insert(WatchId(id));
         Ok(WatchId(id))
+    }
+
+    /// Adds a directory: it changes when something appears in it.
+    ///
+    /// # Errors
+    /// The directory is missing.
+    pub fn add_directory(&mut self, path: &Path) -> Result<WatchId, SysError> {
+        let flags = inotify::WatchFlags::CREATE | inotify::WatchFlags::ONLYDIR;
+        let id = inotify::add_watch(&self.descriptor, path, flags).told("watch", path.display())?;
+        self.watched.insert(WatchId(id));
+        Ok(WatchId(id))
+    }
+
+    /// Waits until something changes, for at most so long. Only for a time in which nothing else
+    /// is to be done; the event loop waits for the descriptor.
+    ///
+    /// # Errors
+    /// The descriptor is broken.
+    pub fn wait(&self, at_most: Duration) -> Result<(), SysError> {
+        let mut waiting = [PollFd::new(&self.descriptor, PollFlags::IN)];
+        let timeout = Timespec::try_from(at_most).ok();
+        match poll(&mut waiting, timeout.as_ref()) {
+            // A signal ends the waiting early, which is what the caller has to expect anyway.
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error).told("wait for", "a file watch"),
+        }
     }
 
     /// Takes back a file; one that is gone already is no error.
@@ -107,6 +135,19 @@ impl AsFd for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_appears_in_a_directory_ends_the_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new().unwrap();
+        let id = watch.add_directory(directory.path()).unwrap();
+        watch.wait(Duration::from_millis(1)).unwrap();
+        assert!(watch.drain().unwrap().is_empty());
+        std::fs::write(directory.path().join("vda"), "").unwrap();
+        // Were it to wait for long, the test would.
+        watch.wait(Duration::from_secs(3600)).unwrap();
+        assert_eq!(watch.drain().unwrap(), BTreeSet::from([id]));
+    }
 
     #[test]
     fn a_change_names_its_file_once() {

@@ -91,7 +91,7 @@ fn a_gateway_must_be_reachable() {
 
 #[test]
 fn everything_is_bounded() {
-    let servers = vec!["\"9.9.9.9\""; MAX_DNS + 1].join(",");
+    let servers = ["\"9.9.9.9\""; MAX_DNS + 1].join(",");
     assert!(refused(&format!("[network]\ndns = [{servers}]\n")).contains("allowed: 8"));
     assert!(refused(&"#".repeat(MAX_SETTINGS_BYTES + 1)).contains("allowed: 65536"));
 }
