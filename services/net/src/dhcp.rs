@@ -49,6 +49,8 @@ pub struct Report {
 pub enum News {
     /// The link has the address of this lease, granted just now.
     Leased(Box<Lease>),
+    /// The link has the owner's fixed address.
+    Fixed,
     /// The link has no address any more.
     Lost(String),
     /// Something went wrong or takes long; the task goes on.
@@ -63,7 +65,7 @@ struct Held {
 }
 
 /// Waits until the manager says so; `None` when it is gone.
-async fn told(
+pub async fn told(
     control: &mut watch::Receiver<Control>,
     is_awaited: impl FnMut(&Control) -> bool,
 ) -> Option<Control> {

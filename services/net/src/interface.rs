@@ -1,7 +1,7 @@
 //! One link and all that is known about it, and how that is told.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -9,10 +9,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::dhcp::Control;
+use crate::fixed::Fixed;
 use crate::lease::Lease;
 use crate::netlink::{Address, Link};
 use crate::rdnss::{self, Advertised};
-use crate::state::{Interface, InterfaceState, LeaseState};
+use crate::state::{Interface, InterfaceState, LeaseState, Method};
 
 /// A link and all that is known about it.
 pub struct Managed {
@@ -20,17 +21,19 @@ pub struct Managed {
     pub link: Link,
     /// Its addresses.
     pub addresses: BTreeSet<Address>,
-    /// Routers that advertise themselves over it.
+    /// Routers of its IPv6 default routes.
     pub routers: BTreeSet<Ipv6Addr>,
     advertised_dns: Vec<AdvertisedServer>,
     /// Its lease, and when it was granted or renewed.
     pub lease: Option<(Lease, Instant)>,
+    /// The owner's address for it, and whether it has it.
+    pub fixed: Option<(Fixed, bool)>,
     /// What is wrong, in words.
     pub trouble: Option<String>,
-    /// Where its DHCP task is told.
+    /// Where its tasks are told.
     pub control: watch::Sender<Control>,
-    /// Its DHCP task.
-    pub task: JoinHandle<()>,
+    /// Its tasks: DHCP, or the fixed address, or both when that one is of IPv6.
+    pub tasks: Vec<JoinHandle<()>>,
 }
 
 struct AdvertisedServer {
@@ -45,7 +48,8 @@ impl Managed {
         link: Link,
         trouble: Option<String>,
         control: watch::Sender<Control>,
-        task: JoinHandle<()>,
+        fixed: Option<Fixed>,
+        tasks: Vec<JoinHandle<()>>,
     ) -> Self {
         Managed {
             link,
@@ -53,13 +57,14 @@ impl Managed {
             routers: BTreeSet::new(),
             advertised_dns: Vec::new(),
             lease: None,
+            fixed: fixed.map(|fixed| (fixed, false)),
             trouble,
             control,
-            task,
+            tasks,
         }
     }
 
-    /// The kernel told about the link again; its DHCP task hears of the carrier.
+    /// The kernel told about the link again; its tasks hear of the carrier.
     pub fn change(&mut self, link: Link) {
         if self.link.carrier != link.carrier {
             let text = if link.carrier {
@@ -131,7 +136,32 @@ impl Managed {
             IpAddr::V4(_) => false,
             IpAddr::V6(ip) => !ip.is_unicast_link_local(),
         };
-        self.lease.is_some() || self.addresses.iter().any(is_global)
+        self.lease.is_some()
+            || self.address_fixed().is_some()
+            || self.addresses.iter().any(is_global)
+    }
+
+    /// The owner's address, once the link has it.
+    fn address_fixed(&self) -> Option<IpAddr> {
+        let (fixed, is_set) = self.fixed.as_ref()?;
+        is_set.then_some(fixed.address.address)
+    }
+
+    /// Router of the IPv4 default route.
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        let leased = self.lease.as_ref().and_then(|(lease, _)| lease.gateway());
+        leased.or_else(|| match &self.fixed {
+            Some((fixed, true)) => fixed.gateway_v4(),
+            _ => None,
+        })
+    }
+
+    /// No DHCP here.
+    fn method(&self) -> Method {
+        match &self.fixed {
+            Some((fixed, _)) if fixed.is_ipv4() => Method::Static,
+            _ => Method::Dhcp,
+        }
     }
 
     fn interface_state(&self) -> InterfaceState {
@@ -148,7 +178,10 @@ impl Managed {
         let name = &self.link.name;
         match (self.interface_state(), &self.lease) {
             (InterfaceState::Configured, Some((lease, _))) => format!("{name} {}", lease.address),
-            (InterfaceState::Configured, None) => format!("{name} IPv6 only"),
+            (InterfaceState::Configured, None) => match self.address_fixed() {
+                Some(address) => format!("{name} {address}"),
+                None => format!("{name} IPv6 only"),
+            },
             (InterfaceState::Configuring, _) => format!("{name} has no address yet"),
             (InterfaceState::NoCarrier, _) => format!("{name} has no carrier"),
             (InterfaceState::Down, _) => format!("{name} is down"),
@@ -171,9 +204,10 @@ impl Managed {
             name: self.link.name.clone(),
             mac: self.link.mac_text(),
             state: self.interface_state(),
+            method: self.method(),
             ipv4: addresses(true),
             ipv6: addresses(false),
-            gateway: lease.and_then(|(lease, _)| lease.gateway()).map(IpAddr::V4),
+            gateway: self.gateway().map(IpAddr::V4),
             ipv6_routers: self.routers.iter().copied().map(IpAddr::V6).collect(),
             dns: self.dns(),
             hostname: lease.and_then(|(lease, _)| lease.hostname.clone()),
@@ -222,7 +256,7 @@ mod tests {
             carrier: true,
             stop: false,
         });
-        Managed::new(link, None, control, tokio::spawn(async {}))
+        Managed::new(link, None, control, None, Vec::new())
     }
 
     fn advertised(last: u16, lifetime: u32) -> Advertised {
@@ -271,5 +305,22 @@ mod tests {
         assert_eq!(managed.summary(), "eth0 IPv6 only");
         managed.link.carrier = false;
         assert_eq!(managed.state().state, InterfaceState::NoCarrier);
+    }
+
+    #[tokio::test]
+    async fn a_fixed_address_counts_once_it_is_set() {
+        let mut managed = managed();
+        let fixed = Fixed {
+            address: "192.168.1.20/24".parse().unwrap(),
+            gateway: Some("192.168.1.1".parse().unwrap()),
+        };
+        managed.fixed = Some((fixed, false));
+        assert_eq!(managed.summary(), "eth0 has no address yet");
+        assert_eq!(managed.state().method, Method::Static);
+        assert_eq!(managed.gateway(), None);
+        managed.fixed = Some((fixed, true));
+        assert_eq!(managed.state().state, InterfaceState::Configured);
+        assert_eq!(managed.summary(), "eth0 192.168.1.20");
+        assert_eq!(managed.gateway(), Some([192, 168, 1, 1].into()));
     }
 }

@@ -16,17 +16,24 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::clock::{self, Source, TimeServer};
 use crate::dhcp::{Control, Dhcp, News, Report};
-use crate::hostname::{self, DomainName, Hostname};
-use crate::interface::{Managed, unix_seconds};
+use crate::fixed;
+use crate::hostname::{self, DomainName};
+use crate::interface::Managed;
 use crate::lease::Lease;
+use crate::naming::Naming;
 use crate::netlink::{Event, Link, Netlink};
+use crate::owner::OwnerSettings;
 use crate::rdnss::{self, Advertised};
-use crate::state::{Files, Ntp, State};
+use crate::state::{Files, State};
+use crate::timekeeping::Timekeeping;
 
 /// The box must boot without a network: after this it is ready without one.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// For all links together to release their leases; PID 1's patience is longer.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// An interface that the owner named and that is not there by then is missed aloud: adapters on
+/// USB take some seconds.
+const INTERFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that may wait for this owner.
 const QUEUE: usize = 16;
 /// A DHCP task that panicked starts again, but not at once: the packet may come again.
@@ -41,6 +48,8 @@ pub struct Options {
     pub directory: PathBuf,
     /// Time servers of the owner; when there are any, no others are asked.
     pub time_servers: Vec<TimeServer>,
+    /// What the owner wrote about the network.
+    pub owner: OwnerSettings,
     /// Also handle links that are made of software.
     pub any_link: bool,
     /// What was wrong with the settings, in words.
@@ -55,18 +64,24 @@ pub struct Manager {
     links: BTreeMap<u32, Managed>,
     report_sender: mpsc::Sender<Report>,
     time_servers: watch::Sender<Vec<TimeServer>>,
-    ntp: Ntp,
-    ntp_synced: Option<Instant>,
-    named: mpsc::Sender<(Hostname, Result<()>)>,
-    hostname: Option<Hostname>,
-    hostname_asked: Option<Hostname>,
-    hostname_error: Option<String>,
+    timekeeping: Timekeeping,
+    naming: Naming,
+    /// The time is over in which the owner's interface should have been found.
+    misses_interface: bool,
     ready: bool,
     status: String,
 }
 
 /// Runs the service until it is told to stop.
 pub async fn run(options: Options) -> Result<()> {
+    for text in options
+        .errors
+        .iter()
+        .map(String::as_str)
+        .chain(options.owner.wifi())
+    {
+        tracing::warn!("{text}");
+    }
     let (netlink, mut events) = Netlink::connect()?;
     // Without it only the DNS servers of IPv6-only networks are missed.
     let mut advertised = rdnss::listen()
@@ -74,7 +89,7 @@ pub async fn run(options: Options) -> Result<()> {
         .unwrap_or_else(|_| mpsc::channel(1).1);
     let (report_sender, mut reports) = mpsc::channel(QUEUE);
     let (clock_sender, mut clock_news) = mpsc::channel(QUEUE);
-    let (named, mut names) = mpsc::channel(QUEUE);
+    let (answer_sender, mut answers) = mpsc::channel(QUEUE);
     let (time_servers, time_server_list) = watch::channel(Vec::new());
     tokio::spawn(clock::keep(time_server_list, clock_sender));
     let mut manager = Manager {
@@ -84,12 +99,9 @@ pub async fn run(options: Options) -> Result<()> {
         links: BTreeMap::new(),
         report_sender,
         time_servers,
-        ntp: Ntp::default(),
-        ntp_synced: None,
-        named,
-        hostname: None,
-        hostname_asked: None,
-        hostname_error: None,
+        timekeeping: Timekeeping::default(),
+        naming: Naming::new(answer_sender),
+        misses_interface: false,
         ready: false,
         status: String::new(),
     };
@@ -98,6 +110,7 @@ pub async fn run(options: Options) -> Result<()> {
 
     let mut stop = Stop::listen().context("cannot handle signals")?;
     let patience = Instant::now() + READY_TIMEOUT;
+    let interface_patience = Instant::now() + INTERFACE_TIMEOUT;
     loop {
         manager.publish()?;
         let expiry = manager.next_expiry();
@@ -108,10 +121,16 @@ pub async fn run(options: Options) -> Result<()> {
                 None => bail!("the netlink connection has ended"),
             },
             Some(report) = reports.recv() => manager.on_report(report),
-            Some(news) = clock_news.recv() => manager.on_clock(news),
+            Some(news) = clock_news.recv() => {
+                let is_online = manager.links.values().any(Managed::is_configured);
+                manager.timekeeping.take(news, is_online);
+            }
             Some(dns) = advertised.recv() => manager.on_advertised(dns),
-            Some((name, result)) = names.recv() => manager.on_named(name, result),
+            Some(answer) = answers.recv() => manager.naming.answered(answer),
             () = sleep_until(patience), if !manager.ready => manager.set_ready(),
+            () = sleep_until(interface_patience), if !manager.misses_interface => {
+                manager.miss_interface();
+            }
             () = sleep_until(expiry.unwrap_or(patience)), if expiry.is_some() => {
                 manager.drop_expired();
             }
@@ -209,8 +228,21 @@ impl Manager {
             carrier: link.carrier,
             stop: false,
         });
-        let task = self.start_dhcp(&link, control_receiver);
-        let managed = Managed::new(link, trouble, control, task);
+        let owned = self.options.owner.claim(&link);
+        let mut tasks = Vec::new();
+        if let Some(owned) = owned {
+            tasks.push(tokio::spawn(fixed::keep(
+                link.clone(),
+                owned,
+                self.netlink.clone(),
+                control_receiver.clone(),
+                self.report_sender.clone(),
+            )));
+        }
+        if owned.is_none_or(|owned| !owned.is_ipv4()) {
+            tasks.push(self.start_dhcp(&link, control_receiver));
+        }
+        let managed = Managed::new(link, trouble, control, owned, tasks);
         self.links.insert(managed.link.index, managed);
     }
 
@@ -251,7 +283,8 @@ impl Manager {
     fn forget(&mut self, index: u32) {
         if let Some(managed) = self.links.remove(&index) {
             tracing::info!("{}: gone", managed.link.name);
-            managed.task.abort();
+            managed.tasks.iter().for_each(JoinHandle::abort);
+            self.options.owner.release(index);
             self.choose_time_servers();
         }
     }
@@ -284,6 +317,17 @@ impl Manager {
                 self.choose_hostname();
                 self.set_ready();
             }
+            News::Fixed => {
+                if let Some((fixed, is_set)) = &mut managed.fixed {
+                    if !*is_set {
+                        tracing::info!("{name}: {} by the owner's settings", fixed.address);
+                    }
+                    *is_set = true;
+                }
+                managed.trouble = None;
+                self.choose_time_servers();
+                self.set_ready();
+            }
             News::Lost(reason) => {
                 tracing::info!("{name}: no address any more: {reason}");
                 managed.lease = None;
@@ -293,44 +337,6 @@ impl Manager {
             News::Trouble(text) => {
                 tracing::warn!("{name}: {text}");
                 managed.trouble = Some(text);
-            }
-        }
-    }
-
-    fn on_clock(&mut self, news: clock::News) {
-        match news {
-            clock::News::NoServer => {
-                let is_online = self.links.values().any(Managed::is_configured);
-                let status = if is_online {
-                    "no time server"
-                } else {
-                    "waiting for the network"
-                };
-                self.ntp.status = status.into();
-            }
-            clock::News::Trouble(text) => {
-                if self.ntp.status != text {
-                    tracing::warn!("clock: {text}");
-                }
-                self.ntp.status = text;
-            }
-            clock::News::Told(reading) => {
-                let server = reading.server.to_string();
-                let offset_ms = (reading.offset_seconds * 1e6).round() / 1e3;
-                if reading.stepped {
-                    tracing::info!("clock: set by {server}, it was {offset_ms} ms behind");
-                } else if self.ntp.server.as_ref() != Some(&server) {
-                    tracing::info!("clock: {offset_ms} ms behind {server}");
-                }
-                self.ntp = Ntp {
-                    server: Some(server),
-                    source: Some(reading.server.source),
-                    offset_ms: Some(offset_ms),
-                    stepped: reading.stepped,
-                    synced_at: None,
-                    status: "synchronised".into(),
-                };
-                self.ntp_synced = Some(Instant::now());
             }
         }
     }
@@ -371,7 +377,7 @@ impl Manager {
         if self.options.time_servers.is_empty() {
             let dhcp: Vec<Ipv4Addr> = leases().flat_map(|(lease, _)| lease.ntp.clone()).collect();
             if dhcp.is_empty() {
-                for gateway in leases().filter_map(|(lease, _)| lease.gateway()) {
+                for gateway in self.links.values().filter_map(Managed::gateway) {
                     add(gateway, Source::Gateway);
                 }
             }
@@ -386,46 +392,14 @@ impl Manager {
         });
     }
 
-    /// The first link's name for this machine; PID 1 is asked once per name, and again after a
-    /// failure when a lease is renewed.
+    /// The first link's name for this machine.
     fn choose_hostname(&mut self) {
         let mut leases = self
             .links
             .values()
             .filter_map(|managed| managed.lease.as_ref());
-        let Some(name) = leases.find_map(|(lease, _)| lease.hostname.clone()) else {
-            return;
-        };
-        if self.hostname_asked.as_ref() == Some(&name) {
-            return;
-        }
-        self.hostname_asked = Some(name.clone());
-        if self.hostname.is_none() && hostname::current().as_ref() == Some(&name) {
-            // Many servers repeat the name that they were told.
-            self.hostname = Some(name);
-            return;
-        }
-        let named = self.named.clone();
-        tokio::spawn(async move {
-            let result = hostname::apply(&name).await;
-            // Only an owner that has ended does not listen.
-            let _ = named.send((name, result)).await;
-        });
-    }
-
-    fn on_named(&mut self, name: Hostname, result: Result<()>) {
-        match result {
-            Ok(()) => {
-                tracing::info!("host name: {name}");
-                self.hostname = Some(name);
-                self.hostname_error = None;
-            }
-            Err(error) => {
-                let text = format!("cannot set the host name {name}: {error:#}");
-                tracing::warn!("{text}");
-                self.hostname_error = Some(text);
-                self.hostname_asked = None;
-            }
+        if let Some(name) = leases.find_map(|(lease, _)| lease.hostname.clone()) {
+            self.naming.choose(name);
         }
     }
 
@@ -453,10 +427,35 @@ impl Manager {
     /// One line for the console.
     fn summary(&self) -> String {
         let lines: Vec<String> = self.links.values().map(Managed::summary).collect();
-        if lines.is_empty() {
+        let mut summary = if lines.is_empty() {
             "no network interface".to_owned()
         } else {
             lines.join(", ")
+        };
+        for note in self.owner_notes() {
+            summary.push_str(". ");
+            summary.push_str(&note);
+        }
+        summary
+    }
+
+    /// What of the owner's settings cannot be done.
+    fn owner_notes(&self) -> Vec<String> {
+        let owner = &self.options.owner;
+        let names = self.links.values().map(|managed| &*managed.link.name);
+        let missing = self
+            .misses_interface
+            .then(|| owner.missing(names))
+            .flatten();
+        let wifi = owner.wifi().map(str::to_owned);
+        missing.into_iter().chain(wifi).collect()
+    }
+
+    fn miss_interface(&mut self) {
+        self.misses_interface = true;
+        let names = self.links.values().map(|managed| &*managed.link.name);
+        if let Some(text) = self.options.owner.missing(names) {
+            tracing::warn!("{text}");
         }
     }
 
@@ -475,21 +474,23 @@ impl Manager {
                 }
             }
         }
-        let mut ntp = self.ntp.clone();
-        ntp.synced_at = self.ntp_synced.map(unix_seconds);
+        if !self.options.owner.dns().is_empty() {
+            dns = self.options.owner.dns().to_vec();
+        }
         let errors = self
             .options
             .errors
             .iter()
-            .chain(&self.hostname_error)
+            .chain(&self.naming.error)
             .cloned()
+            .chain(self.owner_notes())
             .collect();
         State {
-            hostname: self.hostname.clone(),
+            hostname: self.naming.hostname.clone(),
             interfaces: self.links.values().map(Managed::state).collect(),
             dns,
             search,
-            ntp,
+            ntp: self.timekeeping.state(),
             errors,
         }
     }
@@ -502,13 +503,15 @@ impl Manager {
         let deadline = Instant::now() + STOP_TIMEOUT;
         let indexes: Vec<u32> = self.links.keys().copied().collect();
         for index in indexes {
-            while let Some(managed) = self.links.get_mut(&index) {
+            while let Some(managed) = self.links.get_mut(&index)
+                && let Some(task) = managed.tasks.last_mut()
+            {
                 tokio::select! {
-                    ended = timeout_at(deadline, &mut managed.task) => {
+                    ended = timeout_at(deadline, &mut *task) => {
                         if ended.is_err() {
-                            managed.task.abort();
+                            task.abort();
                         }
-                        break;
+                        managed.tasks.pop();
                     }
                     Some(report) = reports.recv() => self.on_report(report),
                 }

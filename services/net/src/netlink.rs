@@ -21,6 +21,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder};
 use tokio::sync::mpsc;
 
+use crate::fixed::Fixed;
 use crate::lease::{Lease, Route};
 
 /// Events that may wait for the manager. It takes them at once; a full channel holds up only the
@@ -66,12 +67,22 @@ pub enum Event {
     Address(u32, Address),
     /// A link has an address no more.
     AddressGone(u32, Address),
-    /// A router of the link advertises itself for IPv6.
+    /// The link has an IPv6 default route through this router.
     Router(u32, Ipv6Addr),
-    /// A router of the link does so no more.
+    /// That route is gone.
     RouterGone(u32, Ipv6Addr),
     /// Events were lost: dump everything.
     Overrun,
+}
+
+/// The IPv4 of one link.
+struct Assignment {
+    index: u32,
+    /// The address and its prefix length.
+    address: (Ipv4Addr, u8),
+    /// `None` is for ever.
+    lifetime: Option<Duration>,
+    routes: Vec<RouteMessage>,
 }
 
 /// A connection to the kernel.
@@ -115,13 +126,16 @@ impl Netlink {
         Ok((Netlink { handle }, events))
     }
 
-    /// Everything as it is now, as the events that would have led to it: links, then the rest.
+    /// Everything as it is now, as the events that would have led to it: links in the order of
+    /// their numbers, then the rest.
     pub async fn dump(&self) -> Result<Vec<Event>> {
-        let mut events = Vec::new();
+        let mut found = Vec::new();
         let mut links = self.handle.link().get().execute();
         while let Some(link) = links.try_next().await.context("cannot list the links")? {
-            events.extend(Link::from_message(&link).map(Event::Link));
+            found.extend(Link::from_message(&link));
         }
+        found.sort_by_key(|link| link.index);
+        let mut events: Vec<Event> = found.into_iter().map(Event::Link).collect();
         let mut addresses = self.handle.address().get().execute();
         while let Some(address) = addresses
             .try_next()
@@ -161,17 +175,72 @@ impl Netlink {
             .context("cannot set the link up")
     }
 
-    /// Gives a link the address and the routes of a lease, and takes every other IPv4 address and
-    /// every other DHCP route from it: IPv4 on such a link is this service's alone. The kernel
-    /// takes the address back by itself when the lease ends, even if this service has died.
+    /// Gives a link the address and the routes of a lease. The kernel takes the address back by
+    /// itself when the lease ends, even if this service has died.
     pub async fn apply(&self, index: u32, lease: &Lease) -> Result<()> {
-        let address = IpAddr::V4(lease.address);
+        let routes = lease.routes.iter();
+        self.assign(Assignment {
+            index,
+            address: (lease.address, lease.prefix),
+            lifetime: lease.lifetime,
+            routes: routes
+                .map(|route| route_message(index, route, RouteProtocol::Dhcp))
+                .collect(),
+        })
+        .await
+    }
+
+    /// Gives a link the owner's address and way out, for ever.
+    pub async fn apply_fixed(&self, index: u32, fixed: &Fixed) -> Result<()> {
+        let prefix = fixed.address.prefix;
+        let six = match fixed.address.address {
+            IpAddr::V6(six) => six,
+            IpAddr::V4(four) => {
+                let default = fixed.gateway_v4().map(|gateway| Route {
+                    destination: Ipv4Addr::UNSPECIFIED,
+                    prefix: 0,
+                    gateway: Some(gateway),
+                });
+                return self
+                    .assign(Assignment {
+                        index,
+                        address: (four, prefix),
+                        lifetime: None,
+                        routes: default
+                            .map(|route| route_message(index, &route, RouteProtocol::Static))
+                            .into_iter()
+                            .collect(),
+                    })
+                    .await;
+            }
+        };
+        // The kernel has other IPv6 addresses on the link, which are its own.
+        let request = self.handle.address().add(index, six.into(), prefix);
+        let request = request.replace();
+        request.execute().await.context("cannot set the address")?;
+        if let Some(IpAddr::V6(gateway)) = fixed.gateway {
+            let route = RouteMessageBuilder::<Ipv6Addr>::new()
+                .gateway(gateway)
+                .output_interface(index)
+                .priority(METRIC_BASE + index)
+                .protocol(RouteProtocol::Static)
+                .build();
+            let request = self.handle.route().add(route).replace();
+            request.execute().await.context("cannot set a route")?;
+        }
+        Ok(())
+    }
+
+    /// Gives a link an IPv4 address and routes, and takes every other IPv4 address and every other
+    /// route of this service from it: IPv4 on such a link is this service's alone.
+    async fn assign(&self, wanted: Assignment) -> Result<()> {
+        let (address, prefix) = wanted.address;
         let mut request = self
             .handle
             .address()
-            .add(index, address, lease.prefix)
+            .add(wanted.index, address.into(), prefix)
             .replace();
-        let seconds = lease.lifetime.map_or(u32::MAX, seconds);
+        let seconds = wanted.lifetime.map_or(u32::MAX, seconds);
         let mut lifetime = CacheInfo::default();
         lifetime.ifa_preferred = seconds;
         lifetime.ifa_valid = seconds;
@@ -180,28 +249,23 @@ impl Netlink {
             .attributes
             .push(AddressAttribute::CacheInfo(lifetime));
         request.execute().await.context("cannot set the address")?;
-        self.remove_addresses(index, Some(lease)).await?;
-
-        let wanted: Vec<RouteMessage> = lease
-            .routes
-            .iter()
-            .map(|route| route_message(index, route))
-            .collect();
-        self.remove_routes(index, &wanted).await?;
-        for message in wanted {
+        self.remove_addresses(wanted.index, Some(wanted.address))
+            .await?;
+        self.remove_routes(wanted.index, &wanted.routes).await?;
+        for message in wanted.routes {
             let request = self.handle.route().add(message).replace();
             request.execute().await.context("cannot set a route")?;
         }
         Ok(())
     }
 
-    /// Takes every IPv4 address and DHCP route from a link.
+    /// Takes every IPv4 address and every route of this service from a link.
     pub async fn withdraw(&self, index: u32) -> Result<()> {
         self.remove_routes(index, &[]).await?;
         self.remove_addresses(index, None).await
     }
 
-    async fn remove_addresses(&self, index: u32, keep: Option<&Lease>) -> Result<()> {
+    async fn remove_addresses(&self, index: u32, keep: Option<(Ipv4Addr, u8)>) -> Result<()> {
         let mut addresses = self
             .handle
             .address()
@@ -221,7 +285,7 @@ impl Netlink {
             else {
                 continue;
             };
-            if keep.is_none_or(|lease| (lease.address, lease.prefix) != (ip, prefix)) {
+            if keep != Some((ip, prefix)) {
                 stale.push(message);
             }
         }
@@ -239,7 +303,8 @@ impl Netlink {
         let mut routes = self.handle.route().get(filter).execute();
         let mut stale = Vec::new();
         while let Some(message) = routes.try_next().await.context("cannot list the routes")? {
-            if message.header.protocol == RouteProtocol::Dhcp
+            let ours = [RouteProtocol::Dhcp, RouteProtocol::Static];
+            if ours.contains(&message.header.protocol)
                 && attribute(
                     &message,
                     |one| matches!(one, RouteAttribute::Oif(oif) if *oif == index),
@@ -263,12 +328,12 @@ fn seconds(lifetime: Duration) -> u32 {
     u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)
 }
 
-fn route_message(index: u32, route: &Route) -> RouteMessage {
+fn route_message(index: u32, route: &Route, protocol: RouteProtocol) -> RouteMessage {
     let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(route.destination, route.prefix)
         .output_interface(index)
         .priority(METRIC_BASE + index)
-        .protocol(RouteProtocol::Dhcp);
+        .protocol(protocol);
     if let Some(gateway) = route.gateway {
         // Some networks grant a /32 with a router outside it; the router is on the link then.
         builder = builder.gateway(gateway).onlink();
@@ -358,7 +423,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-/// The router of a default route that a router advertisement made.
+/// The router of an IPv6 default route.
 fn router(message: &RouteMessage) -> Option<(u32, Ipv6Addr)> {
     if message.header.destination_prefix_length != 0 || message.header.kind != RouteType::Unicast {
         return None;

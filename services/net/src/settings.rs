@@ -1,4 +1,5 @@
-//! What the service is told: arguments, and the time servers in its state directory.
+//! What the service is told: arguments, the time servers in its state directory, and the owner's
+//! settings.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::clock::TimeServer;
 use crate::manager::Options;
+use crate::owner::OwnerSettings;
 
 const HELP: &str = "\
 kos-net: addresses by DHCP and router advertisements, DNS, host name, clock
@@ -18,6 +20,9 @@ Usage: kos-net [--ntp ADDRESS]... [--any-link] [--run-dir DIR] [--state-dir DIR]
   --any-link       also handle links that are made of software (veth, bridges): for tests
   --run-dir DIR    where state.json and resolv.conf go (default: /run/kos/net)
   --state-dir DIR  where ntp is (default: /data/net)
+
+The credentials 'network-settings' (the keys of [network] in kos-box.toml) and 'wifi-settings' may
+be there ($CREDENTIALS_DIRECTORY). A fixed address takes the place of DHCP on its interface only.
 ";
 
 /// Largest file of time servers that is read: some lines, no document.
@@ -60,9 +65,11 @@ pub fn read(mut arguments: lexopt::Parser) -> Result<Option<Options>> {
         }
     }
     time_servers.truncate(MAX_TIME_SERVERS);
+    let owner = OwnerSettings::read(&mut errors);
     Ok(Some(Options {
         directory,
         time_servers,
+        owner,
         any_link,
         errors,
     }))

@@ -41,13 +41,15 @@ pub struct Interface {
     pub mac: String,
     /// How it is.
     pub state: InterfaceState,
+    /// Where its IPv4 address comes from.
+    pub method: Method,
     /// IPv4 addresses with prefix, such as `10.0.2.15/24`.
     pub ipv4: Vec<String>,
     /// IPv6 addresses with prefix.
     pub ipv6: Vec<String>,
     /// Router of the IPv4 default route.
     pub gateway: Option<IpAddr>,
-    /// Routers that advertise themselves for IPv6.
+    /// Routers of IPv6 default routes: those that advertise themselves, and the owner's.
     pub ipv6_routers: Vec<IpAddr>,
     /// Name servers of this link.
     pub dns: Vec<IpAddr>,
@@ -71,6 +73,16 @@ pub enum InterfaceState {
     Configuring,
     /// It has an address.
     Configured,
+}
+
+/// Where an IPv4 address comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// A DHCP server.
+    Dhcp,
+    /// The owner's settings.
+    Static,
 }
 
 /// A lease; times are Unix seconds by the clock as it is now.

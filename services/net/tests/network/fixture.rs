@@ -230,6 +230,15 @@ pub struct Service {
 
 impl Service {
     pub fn start(network: &Network, arguments: &[&str]) -> Self {
+        Self::with_credentials(network, arguments, &[])
+    }
+
+    /// As PID 1 starts it when `kos-box.toml` says something.
+    pub fn with_credentials(
+        network: &Network,
+        arguments: &[&str],
+        credentials: &[(&str, &str)],
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // The service's user writes here.
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
@@ -244,6 +253,12 @@ impl Service {
         // The binary's own directory may be closed to that user.
         let program = directory.path().join("kos-net");
         std::fs::copy(env!("CARGO_BIN_EXE_kos-net"), &program).unwrap();
+
+        let secrets = directory.path().join("credentials");
+        std::fs::create_dir(&secrets).unwrap();
+        for (name, text) in credentials {
+            std::fs::write(secrets.join(name), text).unwrap();
+        }
 
         let mut command = Command::new("ip");
         command.args([
@@ -268,6 +283,7 @@ impl Service {
             .args(arguments);
         command
             .env("NOTIFY_SOCKET", &notify_path)
+            .env("CREDENTIALS_DIRECTORY", &secrets)
             .env("KOS_LOG", "debug");
         Service {
             process: Process::start(command),

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "the fixture is a test as well")]
 
 mod fixture;
+mod owner;
 
 use std::net::UdpSocket;
 use std::process::Command;
