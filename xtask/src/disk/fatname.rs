@@ -126,7 +126,7 @@ fn long_entries(name: &str, short: &[u8; SHORT_BYTES]) -> Vec<[u8; ENTRY_BYTES]>
         .iter()
         .fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
     let mut units: Vec<u16> = name.encode_utf16().collect();
-    if units.len() % UNITS_PER_ENTRY != 0 {
+    if !units.len().is_multiple_of(UNITS_PER_ENTRY) {
         // A zero ends a name that does not fill its last entry, and ones fill the rest.
         units.push(0);
         units.resize(units.len().next_multiple_of(UNITS_PER_ENTRY), 0xffff);

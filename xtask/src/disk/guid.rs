@@ -1,12 +1,13 @@
 //! GUIDs: fixed ones for types, derived ones for images, random ones for disks.
 
+use kos_manifest::disk;
 use sha2::{Digest, Sha256};
-use uuid::{Builder, Uuid, uuid};
+use uuid::{Builder, Uuid};
 
-/// The type of an EFI system partition, which every firmware looks for.
-pub const EFI_SYSTEM: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
-/// The type of a data partition of kOS. It is ours, so that no other system mounts it by itself.
-pub const KOS_DATA: Uuid = uuid!("6b4f5344-6174-6100-8000-6b6f73646174");
+/// The type of the first partition, which every firmware looks for.
+pub const EFI_SYSTEM: Uuid = Uuid::from_bytes_le(disk::BOOT_PARTITION_TYPE.to_disk());
+/// The type of a data partition.
+pub const KOS_DATA: Uuid = Uuid::from_bytes_le(disk::DATA_PARTITION_TYPE.to_disk());
 
 /// A GUID that equal texts share: an image's disk and partitions have such ones, so that equal
 /// images are equal bytes. Each disk gets its own when it is flashed.

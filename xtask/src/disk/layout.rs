@@ -4,19 +4,16 @@
 //! one is the data partition, because it grows. What is between is what updates write.
 
 use anyhow::{Context, Result, ensure};
+use kos_manifest::disk::{DATA_PARTITION_NAME, MIN_DATA_BYTES};
 use uuid::Uuid;
 
 use super::fat::Files;
 use super::gpt::{self, ALIGNMENT, BACKUP_SECTORS, PRIMARY_SECTORS, SECTOR, Table};
-use super::{guid, seed};
+use super::guid;
 use crate::board::Disk;
 
 /// The name of the partition with settings.
 pub const BOOT: &str = "kos-boot";
-/// The name of the data partition.
-pub const DATA: &str = "kos-data";
-/// In the first bytes of a data partition: "make a file system here". PID 1 knows the same.
-pub const DATA_MARKER: &[u8; 16] = b"kos-data: make\n\0";
 
 /// A whole disk.
 #[derive(Debug)]
@@ -175,8 +172,8 @@ fn fat(name: &'static str, bytes: u64, label: &'static str, files: Files) -> Par
 
 fn data() -> Partition {
     Partition {
-        name: DATA,
-        bytes: seed::BYTES,
+        name: DATA_PARTITION_NAME,
+        bytes: MIN_DATA_BYTES,
         content: Content::DataMarker,
     }
 }

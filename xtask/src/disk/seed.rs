@@ -13,12 +13,11 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use kos_manifest::disk::{MIN_DATA_BYTES, SEED_MAGIC, SEED_VERSION};
 
 use super::DATE;
 use crate::hostpackages::find_program;
 
-/// What a data partition has at least, and what it has in an image.
-pub const BYTES: u64 = 64 << 20;
 /// A page: what every kernel of ours can mount, and the least that grows beyond 16 TB.
 const BLOCK_BYTES: usize = 4096;
 /// Nothing is on by default ("none"), so that another host's defaults change nothing. What is on
@@ -47,7 +46,7 @@ const RESERVED_PERCENT: &str = "1";
 pub fn make() -> Result<Vec<u8>> {
     let directory = tempfile::tempdir().context("make a temporary directory")?;
     let path = directory.path().join("seed.ext4");
-    File::create(&path)?.set_len(BYTES)?;
+    File::create(&path)?.set_len(MIN_DATA_BYTES)?;
     // An empty file would do, with a warning on every build: the sections' closing brackets are
     // on lines of their own because nothing else is understood.
     let configuration = directory.path().join("mke2fs.conf");
@@ -80,11 +79,11 @@ pub fn make() -> Result<Vec<u8>> {
         output.status,
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    encode(&mut File::open(&path)?, BYTES / BLOCK_BYTES as u64)
+    encode(&mut File::open(&path)?, MIN_DATA_BYTES / BLOCK_BYTES as u64)
 }
 
 fn encode(image: &mut impl Read, blocks: u64) -> Result<Vec<u8>> {
-    let mut seed = format!("kos-seed 1 {BLOCK_BYTES} {blocks}\n").into_bytes();
+    let mut seed = format!("{SEED_MAGIC} {SEED_VERSION} {BLOCK_BYTES} {blocks}\n").into_bytes();
     let mut block = [0; BLOCK_BYTES];
     for number in 0..blocks {
         image
@@ -110,7 +109,7 @@ mod tests {
         let line_end = seed.iter().position(|byte| *byte == b'\n').unwrap();
         assert_eq!(&seed[..line_end], b"kos-seed 1 4096 16384");
         let file = File::create(path).unwrap();
-        file.set_len(BYTES).unwrap();
+        file.set_len(MIN_DATA_BYTES).unwrap();
         let records = seed[line_end + 1..].chunks_exact(8 + BLOCK_BYTES);
         assert!(records.remainder().is_empty());
         for record in records {

@@ -6,9 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use kos_manifest::disk::MAKE_MARKER;
 
 use super::gpt::SECTOR;
-use super::layout::{Content, DATA_MARKER, Layout};
+use super::layout::{Content, Layout};
 use super::{fat, guid};
 use crate::stage::Stage;
 
@@ -68,7 +69,7 @@ fn write_to(layout: &Layout, file: &File) -> Result<()> {
     for (partition, entry) in layout.partitions().iter().zip(&table.partitions) {
         let start = entry.first * SECTOR;
         match &partition.content {
-            Content::DataMarker => file.write_all_at(DATA_MARKER, start)?,
+            Content::DataMarker => file.write_all_at(&MAKE_MARKER, start)?,
             Content::Fat { label, files } => {
                 let identity = guid::derived(&["volume", &entry.guid.to_string()])
                     .as_fields()
