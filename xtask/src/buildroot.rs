@@ -83,7 +83,9 @@ pub fn run(
     if args.act == Act::Source {
         return Ok(());
     }
-    stages.run("buildroot build", |stage| stage.run(&mut make(&["all"])?))?;
+    stages.run("buildroot build", |stage| {
+        stage.run(&mut make(&[tree::BUILD])?)
+    })?;
     hostpackages::ensure(stages, &[hostpackages::FILE_SYSTEM])?;
     let written = stages.run("buildroot image", |stage| {
         outcome::take(workspace, stage, board, &tree, &output)

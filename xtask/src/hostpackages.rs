@@ -113,6 +113,10 @@ pub const BUILDROOT_CHECK: &[Need] = &[
         "/usr/lib/python3/dist-packages/magic/__init__.py",
         "python3-magic",
     ),
+    file(
+        "/usr/lib/python3/dist-packages/flake8/__init__.py",
+        "python3-flake8",
+    ),
     program("shellcheck", "shellcheck"),
 ];
 

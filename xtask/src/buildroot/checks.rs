@@ -15,7 +15,7 @@ use crate::hostpackages;
 use crate::stage::{Stage, Stages};
 use crate::workspace::Workspace;
 
-/// Debian's Python: check-package needs its module `magic`.
+/// Debian's Python, which has the modules that check-package imports.
 const PYTHON: &str = "/usr/bin/python3";
 
 /// A package as `make show-info` tells of it.
@@ -41,10 +41,11 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, tree: &Tree) -> Result<()
     let boards = Board::all(workspace)?;
     stages.run("buildroot check: defconfigs", |stage| {
         let place = tempfile::tempdir().context("make a temporary directory")?;
+        // One for all of them: Buildroot compiles its configurator once for each.
+        let output = place.path();
         for board in &boards {
-            let output = place.path().join(&board.name);
-            load(workspace, stage, tree, board, &output)?;
-            show_info(workspace, stage, tree, board, &output)?;
+            load(workspace, stage, tree, board, output)?;
+            show_info(workspace, stage, tree, board, output)?;
         }
         stage.summary(format!(
             "{} load, keep every symbol and have our {} packages",
@@ -64,7 +65,6 @@ fn load(
     board: &Board,
     output: &Path,
 ) -> Result<()> {
-    std::fs::create_dir_all(output)?;
     let name = defconfig::name(board);
     let saved = output.join("saved");
     stage.run(&mut tree.make(workspace, output, &[&name])?)?;

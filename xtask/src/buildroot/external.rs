@@ -21,7 +21,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     let directory = directory(workspace);
     let mut wrong = Vec::new();
     defconfigs(workspace, &directory, &mut wrong)?;
-    our_packages(&directory, &mut wrong)?;
+    our_packages(workspace, &directory, &mut wrong)?;
     root(&directory, &mut wrong)?;
     if wrong.is_empty() {
         return Ok(());
@@ -63,7 +63,7 @@ fn defconfigs(workspace: &Workspace, directory: &Path, wrong: &mut Vec<String>) 
 }
 
 /// The packages are those of `cargo xtask userland`, wherever they are listed.
-fn our_packages(directory: &Path, wrong: &mut Vec<String>) -> Result<()> {
+fn our_packages(workspace: &Workspace, directory: &Path, wrong: &mut Vec<String>) -> Result<()> {
     let wanted: BTreeSet<String> = packages().map(str::to_owned).collect();
     same(
         "package",
@@ -87,19 +87,33 @@ fn our_packages(directory: &Path, wrong: &mut Vec<String>) -> Result<()> {
             wrong.push(format!("Config.in: does not say {source}"));
         }
         let place = directory.join("package").join(package);
-        for (file, part) in [
-            (
-                "Config.in".to_owned(),
-                format!("config {}\n", defconfig::symbol(package)),
-            ),
-            (format!("{package}.mk"), format!("/{package} \\\n")),
-        ] {
-            if !std::fs::read_to_string(place.join(&file)).is_ok_and(|text| text.contains(&part)) {
-                wrong.push(format!(
-                    "package/{package}/{file}: does not say {}",
-                    part.trim()
-                ));
-            }
+        let config = std::fs::read_to_string(place.join("Config.in")).unwrap_or_default();
+        if !config.contains(&format!("config {}\n", defconfig::symbol(package))) {
+            wrong.push(format!(
+                "package/{package}/Config.in: does not define {}",
+                defconfig::symbol(package)
+            ));
+        }
+        let makefile = std::fs::read_to_string(place.join(format!("{package}.mk")));
+        let makefile = makefile.unwrap_or_default();
+        let crate_directory = makefile
+            .lines()
+            .find_map(|line| line.split_once("_SUBDIR = "))
+            .map_or("", |(_, directory)| directory);
+        let manifest = workspace.root().join(crate_directory).join("Cargo.toml");
+        let name = format!("name = \"{package}\"");
+        if !std::fs::read_to_string(manifest).is_ok_and(|text| text.contains(&name)) {
+            wrong.push(format!(
+                "package/{package}/{package}.mk: SUBDIR is \"{crate_directory}\", and the crate \
+                 {package} is not there"
+            ));
+        }
+        let target = format!("$(TARGET_DIR)/{}\n", program(package));
+        if !makefile.contains(&target) {
+            wrong.push(format!(
+                "package/{package}/{package}.mk: does not install {}",
+                target.trim_end()
+            ));
         }
     }
     Ok(())

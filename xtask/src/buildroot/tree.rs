@@ -25,6 +25,9 @@ const LEAST_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
 /// Of xtask's own start by cargo, what would reach the cargo and the make that Buildroot starts.
 const PRIVATE_VARIABLES: &[&str] = &["CARGO", "RUST", "MAKEFLAGS", "MAKELEVEL", "LD_LIBRARY_PATH"];
 
+/// The goal that builds everything.
+pub const BUILD: &str = "all";
+
 /// A tree that can build kOS.
 #[derive(Debug)]
 pub struct Tree {
@@ -78,8 +81,10 @@ impl Tree {
 
     /// `make` with our external tree, into `output`. Downloads are shared by all boards and trees.
     pub fn make(&self, workspace: &Workspace, output: &Path, goals: &[&str]) -> Result<Command> {
+        // A build lasts and gives way to whoever works here; everything else is waited for.
+        let niceness = if goals.contains(&BUILD) { "10" } else { "0" };
         let mut make = Command::new("nice");
-        make.args(["-n", "10", "make", "-C"])
+        make.args(["-n", niceness, "make", "-C"])
             .arg(&self.directory)
             .arg(format!("O={}", output.display()))
             .arg(format!(
