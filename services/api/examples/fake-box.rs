@@ -1,7 +1,9 @@
 //! A box to look at the console with, without a box: fake neighbours, and the sockets for
 //! `kos-api --control DIR/init.sock --infer DIR/infer.sock`.
 //!
-//! `cargo run --release -p kos-api --example fake-box -- DIR [--no-model]`
+//! `cargo run --release -p kos-api --example fake-box -- DIR [--no-model] [--trouble CODE]`
+//!
+//! CODE is one of PID 1's codes for what is wrong with the data disk, such as `full` or `corrupt`.
 
 #![allow(clippy::unwrap_used, reason = "the fakes are those of the tests")]
 
@@ -13,13 +15,89 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fakes::infer::FakeInfer;
-use fakes::init::FakeInit;
+use fakes::init::{Data, FakeInit};
+
+/// What PID 1 says in each kind of trouble.
+const TROUBLES: [Data; 8] = [
+    Data {
+        kind: "tmpfs",
+        detail: "No disk is named for the data of this box.",
+        problem: "not-named",
+        advice: "What is stored now is lost when the box turns off. Start the box from a disk that \
+                 was written with 'cargo xtask flash', or name its disk with the kernel argument \
+                 kos.disk or kos.data.",
+        free: 7_700_000_000,
+    },
+    Data {
+        kind: "tmpfs",
+        detail: "/dev/mmcblk0 has no data partition.",
+        problem: "missing",
+        advice: "What is stored now is lost when the box turns off. Check that the disk is plugged \
+                 in and restart the box. If the disk is there and only its data partition is gone, \
+                 a factory reset makes a new one.",
+        free: 7_700_000_000,
+    },
+    Data {
+        kind: "tmpfs",
+        detail: "Both /dev/sda and /dev/sdb have the identity of this box's disk.",
+        problem: "ambiguous",
+        advice: "What is stored now is lost when the box turns off. One of the disks is a copy of \
+                 the other: unplug it and restart the box.",
+        free: 7_700_000_000,
+    },
+    Data {
+        kind: "tmpfs",
+        detail: "There is no file system on /dev/mmcblk0p4, or its beginning is damaged.",
+        problem: "corrupt",
+        advice: "What is stored now is lost when the box turns off. To rescue what is on the disk, \
+                 connect it to another computer and repair it there (fsck.ext4). A factory reset \
+                 makes it empty and usable again.",
+        free: 7_700_000_000,
+    },
+    Data {
+        kind: "disk",
+        detail: "The file system on /dev/nvme0n1p2 has met 3 errors.",
+        problem: "errors",
+        advice: "Copy what matters from the box soon, as the disk may be failing. A factory reset \
+                 makes the file system anew; if the errors come back, replace the disk.",
+        free: 5_400_000_000,
+    },
+    Data {
+        kind: "disk",
+        detail: "/dev/nvme0n1p2 is full: 3.1 MB of 7.8 GB are free.",
+        problem: "full",
+        advice: "Delete models or files that are not needed. Until then nothing can be stored.",
+        free: 3_100_000,
+    },
+    Data {
+        kind: "tmpfs",
+        detail: "The disk of /dev/mmcblk0p4 cannot be written to.",
+        problem: "read-only",
+        advice: "What is stored now is lost when the box turns off. Models on the disk can be used. \
+                 Move the card's write-protect switch, or make the machine let the disk be \
+                 written, and restart the box. A card that stays read-only is worn out: replace it.",
+        free: 7_700_000_000,
+    },
+    Data {
+        kind: "disk",
+        detail: "The data partition could not be made larger: the kernel uses the table as it was.",
+        problem: "not-grown",
+        advice: "The box works with the room that it had before. Restart it to try again; if that \
+                 does not help, a factory reset does.",
+        free: 5_400_000_000,
+    },
+];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let directory = PathBuf::from(arguments.next().expect("a directory for the sockets"));
-    let has_model = arguments.next().as_deref() != Some("--no-model");
+    let arguments: Vec<String> = arguments.collect();
+    let has_model = !arguments.iter().any(|argument| argument == "--no-model");
+    let trouble = arguments
+        .iter()
+        .position(|argument| argument == "--trouble")
+        .map(|index| &arguments[index + 1]);
     let (control, infer) = (directory.join("init.sock"), directory.join("infer.sock"));
     for socket in [&control, &infer] {
         let _ = std::fs::remove_file(socket);
@@ -50,6 +128,17 @@ async fn main() {
         infer.restarts = 1;
         infer.last_failure = "killed by SIGKILL".to_owned();
     });
+    if let Some(code) = trouble {
+        let data = TROUBLES.into_iter().find(|data| data.problem == code);
+        // One that goes with everything, to see both.
+        let setup = if code == "corrupt" {
+            "kos-box.toml, line 3, column 11: network.gateway: found '192.168.2.1', allowed: \
+             another address in the network of 192.168.1.20/24"
+        } else {
+            ""
+        };
+        init.set_machine(data.expect("a code of PID 1"), setup);
+    }
     let mut round: u64 = 0;
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -13,9 +13,6 @@ use tokio::sync::Mutex;
 /// Time that PID 1 has for an answer. It answers from memory; under emulation on a loaded host
 /// a second is possible, ten are not.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// The same for a factory reset: the mark is on the disk before the answer comes, and a worn card
-/// takes its time.
-const RESET_LIMIT: Duration = Duration::from_secs(30);
 /// PID 1's own bound for a call that waits.
 const MAX_WAIT_MS: u32 = 30_000;
 
@@ -169,9 +166,9 @@ impl Control {
         .await
     }
 
-    /// Marks the data partition to be made anew, and restarts the machine.
+    /// Restarts the machine with an empty data partition.
     pub async fn factory_reset(&self, reason: &str) -> Result<(), ControlError> {
-        self.call(RESET_LIMIT, async |proxy| proxy.factory_reset(reason).await)
+        self.call(CALL_LIMIT, async |proxy| proxy.factory_reset(reason).await)
             .await
     }
 

@@ -1,7 +1,7 @@
 //! The client of PID 1's control interface, `org.kos.Init1`.
 
 pub use kos_manifest::control::{
-    DataProblem, LogEntry, LogPage, PhaseRecord, SOCKET, ServiceStatus, State, SystemStatus,
+    DataProblem, LogEntry, LogPage, MAX_RESET_REASON, PhaseRecord, SOCKET, ServiceStatus, State, SystemStatus,
 };
 
 /// PID 1's manager object. Every method may fail with `org.freedesktop.DBus.Error.AccessDenied`
@@ -37,8 +37,9 @@ pub trait Init1 {
     fn reboot(&self) -> zbus::Result<()>;
     /// Stops everything in order and turns the machine off.
     fn power_off(&self) -> zbus::Result<()>;
-    /// Marks the data partition to be made anew, then restarts the machine in order. Everything on
-    /// the data partition is lost, and nothing else is. `reason` is for the log.
+    /// Stops everything in order, marks the data partition to be made anew, and restarts the
+    /// machine. Everything on the data partition is lost, and nothing else is. `reason` is for the
+    /// log and the machine's console: at most [`MAX_RESET_REASON`] bytes.
     fn factory_reset(&self, reason: &str) -> zbus::Result<()>;
     /// Sets the machine's host name.
     fn set_hostname(&self, name: &str) -> zbus::Result<()>;

@@ -1,7 +1,7 @@
 //! `/api/v1/system/factory-reset`: everything on the data partition goes, the box starts anew.
 //!
 //! The host name has to be typed: it is the one thing that tells this box from the one in the next
-//! browser tab. PID 1 does the rest; it marks the partition before it answers, and makes the file
+//! browser tab. PID 1 does the rest: it stops everything, marks the partition, and makes the file
 //! system anew when the box has started again.
 
 use std::sync::Arc;

@@ -50,6 +50,7 @@ impl Trouble {
                         | DataProblem::Corrupt
                         | DataProblem::Errors
                         | DataProblem::Full
+                        | DataProblem::NotGrown
                 )
             ),
         })
@@ -66,5 +67,53 @@ fn title(problem: DataProblem) -> &'static str {
         DataProblem::Full => "The data disk is full",
         DataProblem::ReadOnly => "The data disk cannot be written",
         DataProblem::NotGrown => "The data disk did not grow",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_lost_is_warned_of_and_only_what_helps_is_offered() {
+        let offered = |code: &str| {
+            let system = SystemStatus {
+                hostname: "attic".to_owned(),
+                version: String::new(),
+                uptime_ms: 0,
+                board: String::new(),
+                board_description: String::new(),
+                boot_disk: String::new(),
+                data_kind: "disk".to_owned(),
+                data_detail: "A detail.".to_owned(),
+                data_problem: code.to_owned(),
+                data_advice: "An advice.".to_owned(),
+                data_bytes: 0,
+                data_free: 0,
+                setup_problem: String::new(),
+                processes: 0,
+                zombies: 0,
+                orphans_reaped: 0,
+                init_memory: 0,
+                ready_ms: 0,
+                phases: Vec::new(),
+            };
+            Trouble::of(&system)
+                .map(|trouble| (trouble.is_calm, trouble.offers_reboot, trouble.offers_reset))
+        };
+        assert_eq!(offered(""), None);
+        for (code, expected) in [
+            ("not-named", (true, false, false)),
+            ("missing", (false, true, true)),
+            ("ambiguous", (false, true, false)),
+            ("corrupt", (false, false, true)),
+            ("errors", (false, true, true)),
+            ("full", (false, false, true)),
+            ("read-only", (false, true, false)),
+            ("not-grown", (true, true, true)),
+            ("of-a-later-version", (false, false, false)),
+        ] {
+            assert_eq!(offered(code), Some(expected), "{code}");
+        }
     }
 }
