@@ -1,4 +1,4 @@
-//! The few HTTP requests that bench sends, as soon as a guest answers at all.
+//! The few HTTP requests that xtask sends: bench's, as soon as a guest answers at all, and pair's.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -46,6 +46,30 @@ impl Client {
     pub fn post_until(&self, path: &str, json: &str, wanted: &str, limit: Duration) -> Result<()> {
         let head = format!("POST {path} HTTP/1.1\r\nContent-Type: application/json\r\n");
         self.until(path, &head, json, Some(wanted), limit).map(drop)
+    }
+
+    /// Asks once; the result is the answer's status and body, whatever they are.
+    pub fn post(&self, path: &str, json: &str) -> Result<(u16, String)> {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\n{}Content-Type: application/json\r\nConnection: \
+             close\r\nContent-Length: {}\r\n\r\n{json}",
+            self.address,
+            self.authorization,
+            json.len()
+        );
+        let mut stream = TcpStream::connect_timeout(&self.address, POST_LIMIT)
+            .with_context(|| format!("connect to {}", self.address))?;
+        stream.set_read_timeout(Some(POST_LIMIT))?;
+        stream.write_all(request.as_bytes()).context("ask")?;
+        let mut answer = String::new();
+        stream
+            .read_to_string(&mut answer)
+            .context("read the answer")?;
+        let parts = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
+            let status = head.split(' ').nth(1)?.parse().ok()?;
+            Some((status, body.to_owned()))
+        });
+        parts.context("the answer is not HTTP")
     }
 
     fn until(

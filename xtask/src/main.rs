@@ -9,10 +9,10 @@ mod cpio;
 mod datadisk;
 mod debian;
 mod digest;
-#[allow(dead_code)]
 mod disk;
 mod files;
 mod firmware;
+mod flash;
 mod fragments;
 mod hostpackages;
 mod http;
@@ -22,6 +22,7 @@ mod kernel;
 mod licence;
 mod metadata;
 mod model;
+mod pair;
 mod run;
 mod rust;
 mod sbom;
@@ -59,6 +60,8 @@ enum Command {
     Kernel(kernel::KernelCommandArgs),
     Userland(userland::UserlandArgs),
     Image(image::ImageArgs),
+    Flash(flash::FlashArgs),
+    Pair(pair::PairArgs),
     CheckServices(services::CheckServicesArgs),
     Buildroot(buildroot::BuildrootArgs),
     Tidy(tidy::TidyArgs),
@@ -89,6 +92,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Kernel(args) => kernel::run(&workspace, &mut stages, &board(&args.board)?, &args),
         Command::Userland(args) => userland::run(&workspace, &mut stages, board(&args.board)?.arch),
         Command::Image(args) => image::run(&workspace, &mut stages, &args),
+        Command::Flash(args) => flash::run(&workspace, &mut stages, &args),
+        Command::Pair(args) => pair::run(&args),
         Command::Buildroot(args) => {
             buildroot::run(&workspace, &mut stages, &board(&args.board)?, &args)
         }
