@@ -20,8 +20,18 @@ const UIDS: std::ops::RangeInclusive<u32> = 1000..=59_999;
 const MAX_SERVICES: usize = 1024;
 /// Largest manifest, in bytes.
 const MAX_MANIFEST_BYTES: usize = 64 * 1024;
-/// Names of logs that are not services', and of what else lives in `/run/kos`.
-const RESERVED_NAMES: [&str; 5] = ["init", "kernel", "system", "notify", "credentials"];
+/// Names of logs that are not services', and of what else lives in `/run/kos` and `/data`.
+const RESERVED_NAMES: [&str; 9] = [
+    "init",
+    "kernel",
+    "system",
+    "notify",
+    "credentials",
+    "boot",
+    "profile",
+    "read-only-disk",
+    "models",
+];
 /// Capabilities that a service may keep: each is one that a kOS service could be built on
 /// without becoming root by another name.
 const CAPABILITIES: [&str; 5] = [

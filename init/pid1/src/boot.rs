@@ -362,7 +362,11 @@ fn directories(services: &ServiceSet) -> Result<()> {
     for (name, mode) in [("", 0o755), ("notify", 0o700), ("credentials", 0o711)] {
         directory(&run.join(name), mode, 0)?;
     }
-    directory(&Path::new(DATA).join("models"), 0o755, 0)?;
+    let models = Path::new(DATA).join("models");
+    // It is there after the first boot; those of a read-only disk cannot even be given rights.
+    if !models.exists() {
+        directory(&models, 0o755, 0)?;
+    }
     for service in services.iter() {
         if service.sandbox.runtime {
             directory(&runtime_directory(&service.name), 0o755, service.uid)?;

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow};
 use kos_manifest::control::DataProblem;
 use kos_sys::SysError;
 use kos_sys::block::{Disk, size};
-use kos_sys::data_partition::Fresh;
+use kos_sys::data_partition::{Fresh, is_marked};
 use kos_sys::ext4::{self, Room, Superblock};
 use kos_sys::medium::{Device, Medium};
 use kos_sys::mount::{MountFlags, bind, mount};
@@ -133,7 +133,7 @@ fn announce(now: &Now, console: &Console) {
                 4,
                 &format!("data: {place}, {free} ({code}): {}", problem.detail),
             );
-            console.say(4, &format!("data: {}", problem.advice()));
+            console.say(4, &format!("advice: {}", problem.advice()));
         }
     }
 }
@@ -164,21 +164,18 @@ fn mount_disk(
             format!("The disk of {shown} cannot be written to."),
         ));
     }
-    let mut device = Device::open_to_write(&place.node).map_err(|error| {
-        let detail = format!("{shown} cannot be opened: {}.", error.full());
-        Problem::new(DataProblem::Missing, detail)
-    })?;
-    match make(&mut device, seed) {
-        Ok(true) => console.say(6, "data made"),
-        Ok(false) => {}
-        Err(error) => {
-            return Err(corrupt(format!(
+    let unreadable =
+        |error: SysError| corrupt(format!("{shown} cannot be read: {}.", error.full()));
+    let device = Device::open_to_read(&place.node).map_err(unreadable)?;
+    if is_marked(&device).map_err(unreadable)? {
+        make(&place.node, seed).map_err(|error| {
+            corrupt(format!(
                 "An empty file system was to be made on {shown}, and was not: {error:#}."
-            )));
-        }
+            ))
+        })?;
+        console.say(6, "data made");
     }
-    let superblock = Superblock::read(&device)
-        .map_err(|error| corrupt(format!("{shown} cannot be read: {}.", error.full())))?;
+    let superblock = Superblock::read(&device).map_err(unreadable)?;
     if let Some(problem) = Problem::of_superblock(superblock.as_ref(), &shown, device.bytes()) {
         return Err(problem);
     }
@@ -248,20 +245,27 @@ fn partition(boot: &mut BootDisk) -> Result<Place, Problem> {
     })
 }
 
-fn make(device: &mut Device, seed: &[u8]) -> Result<bool> {
-    // The image may lack a seed, or have a wrong one; that matters only where it is needed.
-    let parsed = Seed::parse(seed);
+/// Makes a file system where one is asked for. Nobody has the device open for writing afterwards:
+/// a kernel may refuse to mount what somebody else could change.
+fn make(node: &Path, seed: &[u8]) -> Result<()> {
+    // The image may lack a seed, or have a wrong one; that matters only here.
+    let seed = (!seed.is_empty()).then(|| Seed::parse(seed)).transpose();
+    let seed = seed.context("the image's seed is of no use")?;
     let fresh = Fresh {
-        uuid: random()?,
+        uuid: random_uuid()?,
         hash_seed: random()?,
     };
-    if let Err(error) = &parsed
-        && !seed.is_empty()
-        && kos_sys::data_partition::is_marked(device).map_err(told)?
-    {
-        return Err(anyhow!("the image's seed is of no use: {error}"));
-    }
-    make_if_asked(device, parsed.as_ref().ok(), fresh).map_err(told)
+    let mut device = Device::open_to_write(node).map_err(told)?;
+    make_if_asked(&mut device, seed.as_ref(), fresh).map_err(told)?;
+    Ok(())
+}
+
+/// A random UUID (RFC 9562, version 4), in the order in which ext4 has it.
+fn random_uuid() -> Result<[u8; 16]> {
+    let mut uuid: [u8; 16] = random()?;
+    uuid[6] = uuid[6] & 0x0f | 0x40;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    Ok(uuid)
 }
 
 /// Grows the mounted file system to the end of its device.

@@ -3,6 +3,8 @@
 //!
 //! An identity is what the firmware or the kernel's command line says, not a label. Exactly one
 //! disk must have it. All others are read as far as their partition tables, and never written.
+//! What is there when the first disk fits is compared; a copy that is plugged in later is not seen
+//! before the next boot, and is left alone until then.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

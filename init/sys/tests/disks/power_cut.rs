@@ -34,7 +34,7 @@ const ASKED: [u8; SECTOR] = [b'!'; SECTOR];
 const ROUNDS: u64 = 2;
 
 /// The seed of an image, smaller: what `mke2fs` makes with the options of xtask/src/disk/seed.rs.
-fn seed() -> Option<Vec<u8>> {
+pub fn seed() -> Option<Vec<u8>> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("seed");
     let image = std::fs::File::create(&path).unwrap();
@@ -86,6 +86,11 @@ fn flashed(entries: &[Entry]) -> Vec<u8> {
         put(&mut disk, DATA.1, &marker_sector());
     }
     disk
+}
+
+/// A boot partition and a data partition with the marker.
+pub fn flashed_image() -> Vec<u8> {
+    flashed(&[BOOT, DATA])
 }
 
 fn put(disk: &mut [u8], sector: u64, bytes: &[u8]) {
