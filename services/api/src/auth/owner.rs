@@ -28,8 +28,11 @@ pub enum OwnerError {
     #[error("owner-key: found a key of the kind '{0}'; allowed: {KIND}")]
     OtherKind(String),
     /// The signature cannot be read.
-    #[error("that is no signature of ssh-keygen ({0}); allowed: '-----BEGIN SSH SIGNATURE----- …'")]
-    NoSignature(ssh_key::Error),
+    #[error(
+        "that is no signature of ssh-keygen; allowed: the lines from '-----BEGIN SSH SIGNATURE-----' \
+         to '-----END SSH SIGNATURE-----'"
+    )]
+    NoSignature,
     /// It is far too long to be one.
     #[error("that is no signature of ssh-keygen: it has {0} bytes; allowed: {MAX_SIGNATURE}")]
     TooLong(usize),
@@ -75,7 +78,7 @@ impl OwnerKey {
         }
         // A form sends its lines with CR LF.
         let armoured = signature.trim().replace("\r\n", "\n");
-        let signature = SshSig::from_pem(armoured).map_err(OwnerError::NoSignature)?;
+        let signature = SshSig::from_pem(armoured).map_err(|_| OwnerError::NoSignature)?;
         if signature.public_key() != self.0.key_data() {
             let other = signature.public_key().fingerprint(HashAlg::Sha256);
             return Err(OwnerError::OtherKey(other));

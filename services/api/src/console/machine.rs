@@ -3,6 +3,7 @@
 use askama::Template;
 
 use super::bar::Bar;
+use super::show;
 use crate::live::Snapshot;
 
 /// Board, disk and data.
@@ -13,7 +14,10 @@ pub struct Machine {
     board: String,
     board_name: String,
     boot_disk: String,
-    data: Bar,
+    /// Used and free, in words and as a bar.
+    room: String,
+    bar: Bar,
+    /// What `/data` is; a problem with it is said above, and not again here.
     data_detail: String,
     on_disk: bool,
 }
@@ -26,7 +30,8 @@ impl From<&Snapshot> for Machine {
                 board: String::new(),
                 board_name: String::new(),
                 boot_disk: String::new(),
-                data: Bar::new(0, 0),
+                room: String::new(),
+                bar: Bar::new(0, 0),
                 data_detail: String::new(),
                 on_disk: false,
             };
@@ -43,8 +48,20 @@ impl From<&Snapshot> for Machine {
             board,
             board_name,
             boot_disk: system.boot_disk.clone(),
-            data: Bar::new(used, system.data_bytes),
-            data_detail: system.data_detail.clone(),
+            room: match system.data_bytes {
+                0 => String::new(),
+                _ => format!(
+                    "{} used, {} free",
+                    show::disk_bytes(used),
+                    show::disk_bytes(system.data_free)
+                ),
+            },
+            bar: Bar::new(used, system.data_bytes),
+            data_detail: if system.data_problem.is_empty() {
+                system.data_detail.clone()
+            } else {
+                String::new()
+            },
             on_disk: system.data_kind == "disk",
         }
     }

@@ -68,7 +68,8 @@ fn page(snapshot: &Snapshot, error: String) -> ResetPage {
     let data = snapshot.system.as_ref().map(|system| {
         let used = system.data_bytes.saturating_sub(system.data_free);
         if system.data_kind == "disk" {
-            format!("{}, {} used", system.data_detail, show::bytes(used))
+            let device = system.data_detail.trim_end_matches('.');
+            format!("{device}, {} used.", show::disk_bytes(used))
         } else {
             system.data_detail.clone()
         }

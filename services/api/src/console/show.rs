@@ -1,17 +1,25 @@
 //! Numbers as people read them.
 
-/// `12.3 MiB`: three digits at most, in binary units.
+/// `12.3 MiB`: three digits at most, in binary units, as memory is counted.
 pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    in_units(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
+}
+
+/// `12.3 MB`: the same in decimal units, as disks are sold.
+pub fn disk_bytes(bytes: u64) -> String {
+    in_units(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB"])
+}
+
+fn in_units(bytes: u64, step: f64, units: &[&str]) -> String {
     let mut unit = 0;
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let mut value = bytes as f64;
-    while value >= 1023.5 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
+    while value >= step - 0.5 && unit + 1 < units.len() {
+        value /= step;
         unit += 1;
     }
     let digits = usize::from(unit > 0 && value < 9.95);
-    format!("{value:.digits$} {}", UNITS[unit])
+    format!("{value:.digits$} {}", units[unit])
 }
 
 /// `3 d 4 h`, `4 h 5 min`, `5 min 6 s`, `6 s`: the two largest units that say something.
@@ -50,6 +58,10 @@ mod tests {
         assert_eq!(bytes(1024), "1.0 KiB");
         assert_eq!(bytes(64 * 1024 * 1024), "64 MiB");
         assert_eq!(bytes(1024 * 1024 - 1), "1.0 MiB");
+        assert_eq!(disk_bytes(999), "999 B");
+        assert_eq!(disk_bytes(7_800_000_000), "7.8 GB");
+        assert_eq!(disk_bytes(64 << 20), "67 MB");
+        assert_eq!(disk_bytes(999_600), "1.0 MB");
         assert_eq!(duration(59_999), "59 s");
         assert_eq!(duration(61_000), "1 min 1 s");
         assert_eq!(duration(3_600_000), "1 h 0 min");

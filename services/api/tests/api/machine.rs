@@ -28,7 +28,7 @@ fn board_disk_and_data_are_told() {
         });
         assert_eq!(system["data"], data);
         let page = kos.ask("GET", "/").code().send().await.text().await;
-        assert!(page.contains("2.2 GiB of 7.3 GiB used"), "{page}");
+        assert!(page.contains("2.4 GB used, 5.4 GB free"), "{page}");
         assert!(page.contains("PCs, mini PCs and servers with UEFI"));
         assert!(!page.contains("trouble-title"), "{page}");
     });
