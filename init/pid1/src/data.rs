@@ -4,11 +4,12 @@
 //! for one, grown when its place has grown, and never repaired: what cannot be mounted is left as
 //! it is for somebody who can look at it.
 
+mod growth;
 mod problem;
 
 use std::fs;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::{Context, Result, anyhow};
 use kos_manifest::control::DataProblem;
@@ -21,19 +22,22 @@ use kos_sys::mount::{MountFlags, bind, mount};
 use kos_sys::provision::{data_partition, fit, make_if_asked};
 use kos_sys::seed::Seed;
 
-use crate::console::Console;
+use crate::console::{Console, lock};
 use crate::disk::{BootDisk, Disks};
 use crate::reset::{Target, random};
 use crate::spec::{DATA, RUN};
+use growth::Growth;
 pub use problem::Problem;
 
 /// What `/data` is.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Data {
     /// The device node that is mounted; `None` when `/data` is memory.
     device: Option<PathBuf>,
-    /// What was wrong at boot.
-    problem: Option<Problem>,
+    /// What was wrong at boot, or in the growth after it.
+    problem: Mutex<Option<Problem>>,
+    /// What of a growth the boot did not wait for.
+    growth: Option<Growth>,
     /// What a factory reset makes empty, or why there is nothing.
     pub reset_target: Result<Target, String>,
 }
@@ -56,7 +60,8 @@ impl Data {
     pub fn lost(why: &str) -> Self {
         Data {
             device: None,
-            problem: Some(Problem::new(DataProblem::Missing, why)),
+            problem: Mutex::new(Some(Problem::new(DataProblem::Missing, why))),
+            growth: None,
             reset_target: Err(why.to_owned()),
         }
     }
@@ -64,12 +69,13 @@ impl Data {
     /// How it is now. Room and errors are asked for; the rest does not change after the boot.
     pub fn now(&self) -> Now {
         let room = Room::of(Path::new(DATA)).unwrap_or_default();
+        let at_boot = lock(&self.problem).clone();
         let Some(device) = &self.device else {
-            let detail = self.problem.as_ref().map(|problem| problem.detail.clone());
+            let detail = at_boot.as_ref().map(|problem| problem.detail.clone());
             return Now {
                 kind: "tmpfs",
                 detail: detail.unwrap_or_default(),
-                problem: self.problem.clone(),
+                problem: at_boot,
                 room,
             };
         };
@@ -78,7 +84,7 @@ impl Data {
         let errors = ext4::errors(Path::new("/sys"), &name).unwrap_or_default();
         let problem = Problem::of_errors(errors, room.read_only, &shown)
             .or_else(|| Problem::of_room(room, &shown))
-            .or_else(|| self.problem.clone());
+            .or(at_boot);
         Now {
             kind: "disk",
             detail: problem
@@ -90,14 +96,26 @@ impl Data {
     }
 }
 
+/// Finishes what the boot began, while the box works.
+pub async fn finish_growing(data: &Data, console: &Console) {
+    let (Some(growth), Some(device)) = (&data.growth, &data.device) else {
+        return;
+    };
+    if let Err(why) = growth.to_the_end(|line| console.say(6, line)).await {
+        let problem = not_grown(device, &why);
+        console.say(4, &format!("data: {}", problem.detail));
+        *lock(&data.problem) = Some(problem);
+    }
+}
+
 /// Mounts `/data` from the disk that is named, or from memory, and says on the console what it is.
 ///
 /// # Errors
 /// When not even memory can be mounted.
 pub fn mount_data(disks: &mut Disks, seed: &[u8], console: &Console) -> Result<Data> {
     let reset_target = Target::of(disks);
-    let (device, problem) = match mount_disk(disks, seed, console) {
-        Ok((device, problem)) => (Some(device), problem),
+    let (device, problem, growth) = match mount_disk(disks, seed, console) {
+        Ok(mounted) => (Some(mounted.device), mounted.problem, mounted.growth),
         Err(problem) => {
             mount_memory().context("cannot mount memory as /data")?;
             if problem.code == DataProblem::ReadOnly
@@ -105,12 +123,13 @@ pub fn mount_data(disks: &mut Disks, seed: &[u8], console: &Console) -> Result<D
             {
                 console.say(4, &format!("the models of the read-only disk: {error:#}"));
             }
-            (None, Some(problem))
+            (None, Some(problem), None)
         }
     };
     let data = Data {
         device,
-        problem,
+        problem: Mutex::new(problem),
+        growth,
         reset_target,
     };
     announce(&data.now(), console);
@@ -138,6 +157,13 @@ fn announce(now: &Now, console: &Console) {
     }
 }
 
+/// A disk at `/data`.
+struct Mounted {
+    device: PathBuf,
+    problem: Option<Problem>,
+    growth: Option<Growth>,
+}
+
 /// Where `/data` is to be.
 struct Place {
     node: PathBuf,
@@ -146,11 +172,7 @@ struct Place {
     not_fitted: Option<String>,
 }
 
-fn mount_disk(
-    disks: &mut Disks,
-    seed: &[u8],
-    console: &Console,
-) -> Result<(PathBuf, Option<Problem>), Problem> {
+fn mount_disk(disks: &mut Disks, seed: &[u8], console: &Console) -> Result<Mounted, Problem> {
     let place = match (&disks.data, &mut disks.boot) {
         (Some(data), _) => whole_disk(data.clone()?),
         (None, Err(problem)) => return Err(problem.clone()),
@@ -194,17 +216,37 @@ fn mount_disk(
             error.full()
         ))
     })?;
-    let grown = match place.not_fitted {
+    let growth = match place.not_fitted {
         Some(why) => Err(why),
-        None => grow(&device, console).map_err(|error| error.full()),
+        None => grow(&place.node, console).map_err(|error| error.full()),
     };
-    let problem = grown.err().map(|why| {
-        Problem::new(
-            DataProblem::NotGrown,
-            format!("{shown} could not be grown to all of its disk: {why}."),
-        )
-    });
-    Ok((place.node, problem))
+    let mut mounted = Mounted {
+        device: place.node,
+        problem: None,
+        growth: None,
+    };
+    match growth {
+        Ok(growth) => mounted.growth = growth,
+        Err(why) => mounted.problem = Some(not_grown(&mounted.device, &why)),
+    }
+    Ok(mounted)
+}
+
+/// Grows the file system; gives back what is left to do.
+fn grow(device: &Path, console: &Console) -> Result<Option<Growth>, SysError> {
+    let growth = Growth::new(device, Path::new(DATA))?;
+    let more = growth.during_boot(|line| console.say(6, line))?;
+    Ok(more.then_some(growth))
+}
+
+fn not_grown(device: &Path, why: &str) -> Problem {
+    Problem::new(
+        DataProblem::NotGrown,
+        format!(
+            "{} could not be grown to all of its disk: {why}.",
+            device.display()
+        ),
+    )
 }
 
 fn whole_disk(disk: Disk) -> Place {
@@ -266,26 +308,6 @@ fn random_uuid() -> Result<[u8; 16]> {
     uuid[6] = uuid[6] & 0x0f | 0x40;
     uuid[8] = uuid[8] & 0x3f | 0x80;
     Ok(uuid)
-}
-
-/// Grows the mounted file system to the end of its device.
-fn grow(device: &Device, console: &Console) -> Result<(), SysError> {
-    let Some(before) = Superblock::read(device)? else {
-        return Ok(());
-    };
-    let blocks = device.bytes() / before.block_bytes;
-    if blocks <= before.blocks {
-        return Ok(());
-    }
-    let root = ext4::open_root(Path::new(DATA))?;
-    ext4::grow(root.as_fd(), blocks)?;
-    // What is left at the end may be too little for a group, every time.
-    let after = Superblock::read(device)?.map_or(0, |after| after.bytes());
-    if after > before.bytes() {
-        let (from, to) = (size(before.bytes()), size(after));
-        console.say(6, &format!("data grown from {from} to {to}"));
-    }
-    Ok(())
 }
 
 fn mount_memory() -> Result<()> {

@@ -55,6 +55,10 @@ use crate::system::System;
 /// A box that fails again and again at once leaves time to read why.
 const PAUSE_BEFORE_FATAL_RESTART: Duration = Duration::from_secs(10);
 
+/// A step of growing the data partition that is under way when the box goes down is waited for: it
+/// takes a blink, or its disk does not answer any more.
+const LAST_STEP: Duration = Duration::from_secs(5);
+
 fn main() {
     if std::process::id() != 1 {
         eprintln!("kos-init is the first process of a kOS image; it does nothing elsewhere.");
@@ -94,7 +98,9 @@ fn run(console: &Console) -> Result<End> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    runtime.block_on(supervise(console.clone(), booted))
+    let end = runtime.block_on(supervise(console.clone(), booted));
+    runtime.shutdown_timeout(LAST_STEP);
+    end
 }
 
 async fn supervise(console: Console, booted: Booted) -> Result<End> {
@@ -157,6 +163,7 @@ async fn supervise(console: Console, booted: Booted) -> Result<End> {
         Err(error) => console.say(3, &format!("no control interface: {error:#}")),
     }
     supervisor.start_enabled().await;
+    tokio::spawn(finish_growing(system.clone()));
     tokio::spawn(announce_ready(supervisor.clone(), system, led));
     let (end, reason) = shared.shutdown.requested().await;
     console.say(6, &format!("going down: {reason}"));
@@ -178,6 +185,10 @@ async fn announce_ready(supervisor: Arc<Supervisor>, system: Arc<System>, led: S
         .shared()
         .console
         .say(6, &format!("ready after {now} ms"));
+}
+
+async fn finish_growing(system: Arc<System>) {
+    data::finish_growing(&system.data, &system.console).await;
 }
 
 async fn follow_kernel(console: Console, log: Log) {
