@@ -301,8 +301,7 @@ fn next_steps(plan: &Plan, settings: &Settings) -> String {
     };
     if address.is_none() {
         text.push_str(
-            "  - the box gets its ADDRESS by DHCP: it says so on its screen and serial line, and \
-             the router knows it;\n",
+            "  - the box gets its ADDRESS by DHCP, and the router's list of devices has it;\n",
         );
     }
     text.push_str(&format!("  - open http://{host}/ in a browser and pair "));

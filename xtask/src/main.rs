@@ -60,7 +60,7 @@ enum Command {
     Kernel(kernel::KernelCommandArgs),
     Userland(userland::UserlandArgs),
     Image(image::ImageArgs),
-    Flash(flash::FlashArgs),
+    Flash(Box<flash::FlashArgs>),
     Pair(pair::PairArgs),
     CheckServices(services::CheckServicesArgs),
     Buildroot(buildroot::BuildrootArgs),
