@@ -67,7 +67,7 @@ pub async fn submit(
 fn page(snapshot: &Snapshot, error: String) -> ResetPage {
     let data = snapshot.system.as_ref().map(|system| {
         let used = system.data_bytes.saturating_sub(system.data_free);
-        if system.data_kind == "disk" {
+        if system.data_kind == "disk" && system.data_problem.is_empty() {
             let device = system.data_detail.trim_end_matches('.');
             format!("{device}, {} used.", show::disk_bytes(used))
         } else {
