@@ -7,12 +7,19 @@
 
 use std::os::unix::process::CommandExt;
 
-use raw_cpuid::CpuId;
-
-/// What the program needs and the processor does not have; empty when all is well.
+/// What the program needs and the processor does not have; empty when all is well. For 64-bit ARM
+/// it is compiled for every processor: NEON is part of the architecture.
+#[cfg(not(target_arch = "x86_64"))]
 #[must_use]
 pub fn missing() -> Vec<&'static str> {
-    let id = CpuId::new();
+    Vec::new()
+}
+
+/// What the program needs and the processor does not have; empty when all is well.
+#[cfg(target_arch = "x86_64")]
+#[must_use]
+pub fn missing() -> Vec<&'static str> {
+    let id = raw_cpuid::CpuId::new();
     let basic = id.get_feature_info();
     let extended = id.get_extended_feature_info();
     let has = |found: Option<bool>| found.unwrap_or(false);
