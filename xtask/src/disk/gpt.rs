@@ -106,8 +106,9 @@ impl Table {
                 guid: get_guid(entry, 16),
                 name: name_from_units(&entry[56..]),
                 first,
-                sectors: (last + 1)
-                    .checked_sub(first)
+                sectors: last
+                    .checked_add(1)
+                    .and_then(|end| end.checked_sub(first))
                     .context("a partition ends before it begins")?,
             });
         }

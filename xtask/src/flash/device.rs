@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::probe;
 
-/// What /sys counts in.
+/// What /sys counts in, and what a partition table of ours does.
 const SECTOR: u64 = 512;
 
 /// Where the kernel's directories are.
@@ -147,6 +147,13 @@ impl Disk {
         disk.read_contents(roots, &directory, name)?;
         if text(&directory.join("ro")).as_deref() == Some("1") {
             disk.refuse("it is read-only (a card has a switch on its side)");
+        }
+        if let Some(block) = text(&directory.join("queue/logical_block_size"))
+            && block != SECTOR.to_string()
+        {
+            disk.refuse(format!(
+                "its sectors have {block} bytes, and kOS's partition table is for {SECTOR}"
+            ));
         }
         if has_entries(&directory.join("slaves")) {
             disk.refuse("it is made of other disks (LVM, RAID or encryption)");

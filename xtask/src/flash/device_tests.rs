@@ -147,6 +147,10 @@ fn what_is_in_use_is_refused_and_says_by_what() {
     machine.put("ro", "1");
     assert!(machine.refusal().contains("read-only"));
     let machine = Machine::new();
+    machine.put("queue/logical_block_size", "4096\n");
+    assert!(machine.refusal().contains("its sectors have 4096 bytes"));
+    machine.put("queue/logical_block_size", "512\n");
+    assert_eq!(machine.refusal(), "");
     machine.put("slaves/sda", "");
     assert!(machine.refusal().contains("made of other disks"));
 }
