@@ -28,6 +28,17 @@ pub struct Disk {
     pub(crate) write_log: Option<PathBuf>,
 }
 
+/// What a disk is to the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The firmware may start from it.
+    Boots,
+    /// QEMU starts the kernel.
+    IsThere,
+    /// The same, and an SD card goes into the machine's own slot.
+    BuiltInSlot,
+}
+
 impl Disk {
     /// This image as a writable virtio disk.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -71,9 +82,9 @@ impl Disk {
     }
 
     /// The options `-drive` and `-device`; `-drive` alone where the card slot is the machine's own.
-    pub(crate) fn arguments(&self, index: usize, built_in_slot: bool) -> Vec<OsString> {
+    pub(crate) fn arguments(&self, index: usize, role: Role) -> Vec<OsString> {
         let node = Self::node(index);
-        if self.attachment == Attachment::SdCard && built_in_slot {
+        if self.attachment == Attachment::SdCard && role == Role::BuiltInSlot {
             return self.drive(&node, "sd");
         }
         let mut arguments = self.drive(&node, "none");
@@ -81,21 +92,25 @@ impl Disk {
             "" => String::new(),
             serial => format!(",serial={}", serial.replace(',', ",,")),
         };
-        // The firmware tries disks in the order in which they were added.
-        let boot = format!("bootindex={index}");
+        // The firmware tries disks in the order in which they were added. A kernel that QEMU brings
+        // has the first place itself, and two devices may not have the same one.
+        let boot = match role {
+            Role::Boots => format!(",bootindex={index}"),
+            Role::IsThere | Role::BuiltInSlot => String::new(),
+        };
         let device = match self.attachment {
-            Attachment::Virtio => format!("virtio-blk-pci,drive={node},{boot}{serial}"),
+            Attachment::Virtio => format!("virtio-blk-pci,drive={node}{boot}{serial}"),
             Attachment::Nvme => {
                 let serial = if serial.is_empty() {
                     format!(",serial={node}")
                 } else {
                     serial
                 };
-                format!("nvme,drive={node},{boot}{serial}")
+                format!("nvme,drive={node}{boot}{serial}")
             }
-            Attachment::Ahci => format!("ide-hd,bus=sata{index}.0,drive={node},{boot}{serial}"),
+            Attachment::Ahci => format!("ide-hd,bus=sata{index}.0,drive={node}{boot}{serial}"),
             Attachment::Usb => {
-                format!("usb-storage,bus=usb{index}.0,drive={node},removable=on,{boot}{serial}")
+                format!("usb-storage,bus=usb{index}.0,drive={node},removable=on{boot}{serial}")
             }
             // The slot of the controller has the same name in each of them, so that it cannot be named.
             Attachment::SdCard => format!("sd-card,drive={node}"),
@@ -154,8 +169,8 @@ pub(crate) fn escape_commas(text: &OsStr) -> OsString {
 mod tests {
     use super::*;
 
-    fn line(disk: &Disk, built_in_slot: bool) -> String {
-        let arguments = disk.arguments(1, built_in_slot);
+    fn line(disk: &Disk, role: Role) -> String {
+        let arguments = disk.arguments(1, role);
         arguments
             .iter()
             .map(|part| part.to_string_lossy())
@@ -185,11 +200,11 @@ mod tests {
                 "-device sdhci-pci,id=sdhci1 -device sd-card",
             ),
         ] {
-            let line = line(&disk.clone().attached(attachment), false);
+            let line = line(&disk.clone().attached(attachment), Role::Boots);
             assert!(line.contains(expected), "{expected} is not in {line}");
             assert!(line.contains("format=raw,file=/d,,1 "), "{line}");
         }
-        let card = line(&disk.attached(Attachment::SdCard), true);
+        let card = line(&disk.attached(Attachment::SdCard), Role::BuiltInSlot);
         assert_eq!(
             card,
             "-drive if=sd,id=disk1,read-only=off,discard=unmap,detect-zeroes=unmap,format=raw,\
@@ -199,7 +214,7 @@ mod tests {
 
     #[test]
     fn writes_are_logged_above_the_image() {
-        let line = line(&Disk::new("/d").write_log("/log"), false);
+        let line = line(&Disk::new("/d").write_log("/log"), Role::IsThere);
         for part in [
             "id=disk1,",
             "driver=blklogwrites,",

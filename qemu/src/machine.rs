@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::accelerator::Accelerator;
-use crate::disk::Disk;
+use crate::disk::{Disk, Role};
 use crate::error::{Error, Result};
 use crate::firmware::{Firmware, Prepared};
 use crate::guest::Guest;
@@ -301,8 +301,13 @@ impl Machine {
         if !self.append.is_empty() {
             line.pair("-append", &self.append);
         }
+        let role = match &self.kernel {
+            _ if !platform.has_pci() => Role::BuiltInSlot,
+            Some(_) => Role::IsThere,
+            None => Role::Boots,
+        };
         for (index, disk) in self.disks.iter().enumerate() {
-            line.0.extend(disk.arguments(index, !platform.has_pci()));
+            line.0.extend(disk.arguments(index, role));
         }
         if self.network {
             line.network(self);
@@ -389,7 +394,7 @@ mod tests {
         for part in [
             "-machine q35 -accel tcg -cpu max -m 768 -smp 2",
             "-kernel /k/bzImage -initrd /k/initrd -append console=ttyS0 quiet",
-            "-device virtio-blk-pci,drive=disk0,bootindex=0,serial=kos-data",
+            "-device virtio-blk-pci,drive=disk0,serial=kos-data",
             "hostfwd=tcp:127.0.0.1:0-:80,hostfwd=tcp:127.0.0.1:4000-:11434",
             "-device i6300esb -action watchdog=reset -no-reboot -S",
         ] {
