@@ -17,10 +17,6 @@ const GUESTS_AT_ONCE: usize = 2;
 /// A PC's kernel tries its timer for a few hundredths of a second. On a host that is busy with other
 /// things QEMU may not come to raise one interrupt in that time, and the kernel gives up.
 const NO_TIMER_CHECK: &str = "no_timer_check";
-/// What it says then.
-const STARVED: &str = "IO-APIC + timer doesn't work!";
-/// How often a guest is started that gave up so. Its disks were not even looked at.
-const TRIES: usize = 4;
 
 /// A guest to be booted.
 pub struct Boot<'a> {
@@ -129,14 +125,9 @@ impl<'a> Boot<'a> {
 
     /// Starts the guest and waits until it is ready.
     pub fn start(&self) -> Result<Guest> {
-        let mut tries = 1;
-        loop {
-            let mut guest = self.start_unready()?;
-            match guest.take_up() {
-                Err(_) if tries < TRIES && has_starved(&guest) => tries += 1,
-                result => return result.map(|()| guest),
-            }
-        }
+        let mut guest = self.start_unready()?;
+        guest.take_up()?;
+        Ok(guest)
     }
 
     /// Starts the guest and waits for nothing.
@@ -186,11 +177,6 @@ impl<'a> Boot<'a> {
             .end_on_reboot(self.end_on_reboot)
             .serial_log(log))
     }
-}
-
-fn has_starved(guest: &Guest) -> bool {
-    let lines = guest.machine().serial_lines();
-    lines.iter().any(|line| line.contains(STARVED))
 }
 
 /// The right to have one guest.
