@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use tempfile::NamedTempFile;
 
 use crate::host::{output, succeed, tool};
 
@@ -51,10 +52,32 @@ impl FileSystem {
         self.check(&["-f", "-n"], &[0])
     }
 
-    /// Fails unless e2fsck makes it whole without a question, as it does after a loss of power.
+    /// Fails unless e2fsck makes a copy of it whole without a question, as it does after a loss of
+    /// power.
     pub fn check_mendable(&self) -> Result<()> {
+        // e2fsck 1.47 loses the offset when it opens the file system anew behind its journal.
+        let copy = self.copy()?;
         // 1: mended (e2fsck(8)).
-        self.check(&["-f", "-p"], &[0, 1])
+        FileSystem::at(copy.path(), 0).check(&["-f", "-p"], &[0, 1])
+    }
+
+    /// Everything from its first byte on, in a file of its own; zeros become holes.
+    fn copy(&self) -> Result<NamedTempFile> {
+        let (from, to) = (File::open(&self.path)?, NamedTempFile::new()?);
+        let bytes = from.metadata()?.len().saturating_sub(self.offset);
+        to.as_file().set_len(bytes)?;
+        let mut chunk = vec![0; 1 << 20];
+        let mut place = 0;
+        while place < bytes {
+            let count = usize::try_from(bytes - place)?.min(chunk.len());
+            let chunk = &mut chunk[..count];
+            from.read_exact_at(chunk, self.offset + place)?;
+            if chunk.iter().any(|byte| *byte != 0) {
+                to.as_file().write_all_at(chunk, place)?;
+            }
+            place += count as u64;
+        }
+        Ok(to)
     }
 
     fn check(&self, options: &[&str], fine: &[i32]) -> Result<()> {
@@ -92,7 +115,7 @@ impl FileSystem {
         } = self.superblock()?;
         let free = free_blocks * block_bytes;
         ensure!(free > leave, "only {free} bytes are free as it is");
-        let filling = tempfile::NamedTempFile::new()?;
+        let filling = NamedTempFile::new()?;
         // Written as it is: debugfs would make holes of zeros.
         let chunk = vec![0x5a; 1 << 20];
         let mut bytes = free - leave;
