@@ -1,7 +1,8 @@
 //! The client of PID 1's control interface, `org.kos.Init1`.
 
 pub use kos_manifest::control::{
-    DataProblem, LogEntry, LogPage, MAX_RESET_REASON, PhaseRecord, SOCKET, ServiceStatus, State, SystemStatus,
+    DataProblem, LogEntry, LogPage, MAX_RESET_REASON, PhaseRecord, SOCKET, ServiceStatus, State,
+    SystemStatus,
 };
 
 /// PID 1's manager object. Every method may fail with `org.freedesktop.DBus.Error.AccessDenied`
