@@ -217,8 +217,13 @@ impl Guest {
 
     /// Shuts the guest down in order; its disks can be looked at then.
     pub fn power_off(self) -> Result<()> {
-        self.api().post("/api/v1/system/poweroff")?;
-        let last = self.wait_power_off()?;
+        let asked = self.api().post("/api/v1/system/poweroff");
+        // The answer can be lost with the network, which goes down like everything else. That the
+        // box goes down is what counts.
+        let last = self.wait_power_off().map_err(|error| match asked {
+            Ok(_) => error,
+            Err(refused) => error.context(refused),
+        })?;
         ensure!(last == "kos: power off", "PID 1's last line is '{last}'");
         Ok(())
     }
