@@ -217,15 +217,26 @@ impl Guest {
 
     /// Shuts the guest down in order; its disks can be looked at then.
     pub fn power_off(self) -> Result<()> {
-        let asked = self.api().post("/api/v1/system/poweroff");
-        // The answer can be lost with the network, which goes down like everything else. That the
-        // box goes down is what counts.
-        let last = self.wait_power_off().map_err(|error| match asked {
-            Ok(_) => error,
-            Err(refused) => error.context(refused),
-        })?;
+        self.send_down("/api/v1/system/poweroff", None)?;
+        let last = self.wait_power_off()?;
         ensure!(last == "kos: power off", "PID 1's last line is '{last}'");
         Ok(())
+    }
+
+    /// Asks for something that makes the box go down.
+    pub fn send_down(&self, path: &str, body: Option<Value>) -> Result<()> {
+        let place = self.machine.serial_end();
+        match self.api().request("POST", path, body) {
+            Ok(answer) => answer.success().map(drop),
+            // The answer can be lost with the network, which goes down like everything else: what
+            // counts is that the box does.
+            Err(lost) => {
+                let (down, limit) = ("kos: going down", step_limit());
+                let wanted = |line: &str| line.starts_with(down);
+                let seen = self.machine.wait_line_from(place, down, wanted, limit);
+                seen.map(drop).map_err(|error| lost.context(error))
+            }
+        }
     }
 
     /// Pulls the plug.

@@ -25,7 +25,7 @@ fn asked_for_over_the_api() -> Result<()> {
     assert_eq!(refused.status, 400, "{refused}");
     let system = guest.api().get("/api/v1/system")?;
     let confirmed = json!({ "confirm": system["hostname"] });
-    guest.api().post_json(RESET, confirmed)?;
+    guest.send_down(RESET, Some(confirmed))?;
     guest.wait_reboot()?;
     assert!(!guest.knows(&session)?, "the session is still known");
     is_as_new(guest, &disk)?;

@@ -33,7 +33,7 @@ fn going_down_stops_dependents_first_and_waits_for_nobody_for_ever() -> Result<(
     guest.api().start("ignore-sigterm")?;
     guest.wait_log("ignore-sigterm", |line| line == "ignoring SIGTERM")?;
     let place = usize::try_from(guest.machine().serial_end())?;
-    guest.api().post("/api/v1/system/poweroff")?;
+    guest.send_down("/api/v1/system/poweroff", None)?;
     let last = guest.wait_power_off()?;
     assert_eq!(last, "kos: power off");
     let lines = &guest.machine().serial_lines()[place..];

@@ -15,7 +15,7 @@ fn a_session_outlives_a_reboot_and_a_power_cycle() -> Result<()> {
     let first_code = guest.code().to_string();
     assert!(guest.knows(&session)?);
 
-    guest.api().post("/api/v1/system/reboot")?;
+    guest.send_down("/api/v1/system/reboot", None)?;
     guest.wait_reboot()?;
     assert_ne!(guest.code(), first_code, "each boot has a code of its own");
     let old = guest
@@ -57,9 +57,7 @@ fn a_box_that_lost_its_power_comes_back() -> Result<()> {
     assert!(guest.knows(&session)?);
     // The third way down: what `kill 1` is elsewhere.
     let signal = json!({ "signal": "SIGTERM" });
-    guest
-        .api()
-        .post_json("/api/v1/services/init/kill", signal)?;
+    guest.send_down("/api/v1/services/init/kill", Some(signal))?;
     assert_eq!(guest.wait_power_off()?, "kos: power off");
     disk.file_system().check_left_clean()
 }
@@ -69,7 +67,7 @@ fn without_a_disk_the_box_works_and_says_so() -> Result<()> {
     let guest = Boot::new("persistence-tmpfs", Image::Normal).start()?;
     assert_eq!(guest.data()?["kind"], "tmpfs");
     assert_eq!(guest.model_count()?, 0);
-    guest.api().post("/api/v1/system/reboot")?;
+    guest.send_down("/api/v1/system/reboot", None)?;
     // This guest ends where another would boot again.
     let event = guest.machine().wait_event("SHUTDOWN", step_limit())?;
     assert_eq!(event.data["reason"], "guest-reset");
