@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use kos_qemu::{Attachment, Disk};
@@ -39,6 +40,18 @@ impl BoxDisk {
         let disk = BoxDisk { directory };
         copy_sparse(image, &disk.path())
             .with_context(|| format!("cannot copy the disk {}", image.display()))?;
+        Ok(disk)
+    }
+
+    /// A disk of this size (such as `1G`) that `cargo xtask flash` wrote this image to, with more of
+    /// its options: another box than all others.
+    pub fn flashed(image: &Path, size: &str, options: &[&str]) -> Result<Self> {
+        let directory = TempDir::with_prefix("kos-disk-").context("cannot create a directory")?;
+        let disk = BoxDisk { directory };
+        let mut flash = Command::new(environment::xtask()?);
+        flash.args(["flash", "--yes", "--size", size]).args(options);
+        flash.arg("--image").arg(image).arg("--to").arg(disk.path());
+        succeed(flash.stdin(Stdio::null()))?;
         Ok(disk)
     }
 

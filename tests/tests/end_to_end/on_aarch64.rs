@@ -11,7 +11,7 @@ use crate::disk_boot::{has_grown, leaves_a_whole_disk};
 #[test]
 fn the_raspberry_pis_card_is_read_grown_and_kept() -> Result<()> {
     // A card's size is a power of two, in QEMU.
-    let card = BoxDisk::copy_of(&environment::raspberry_pi_image()?)?.grow(1 << 30)?;
+    let card = BoxDisk::flashed(&environment::raspberry_pi_image()?, "1G", &[])?;
     let slots: Vec<_> = card.fat("kos-a")?.files()?.into_keys().collect();
     let before = card.snapshot()?;
     let guest = Boot::raspberry_pi("raspberry-pi", &card)?.start()?;
@@ -40,7 +40,7 @@ fn u_boot_starts_the_kernel_of_the_rockpro64s_disk() -> Result<()> {
 /// The same with QEMU's own device tree and console: the whole way.
 #[test]
 fn the_rockpro64s_disk_boots_where_its_device_tree_fits() -> Result<()> {
-    let disk = BoxDisk::copy_of(&environment::u_boot_image()?)?.grow(1 << 30)?;
+    let disk = BoxDisk::flashed(&environment::u_boot_image()?, "1G", &[])?;
     let files = disk.boot_files()?;
     let configuration = "extlinux/extlinux.conf";
     let text = String::from_utf8(files.read(configuration)?)?;

@@ -10,8 +10,8 @@ use kos_tests::{Boot, BoxDisk, step_limit};
 
 use crate::disk_boot::{has_grown, leaves_a_whole_disk};
 
-/// Moments of which only the disk is looked at: a tenth of a second each.
-const LOOKED_AT: usize = 60;
+/// Moments of which only the disk is looked at: on a busy host two seconds each.
+const LOOKED_AT: usize = 24;
 /// Moments after which the box is booted: under TCG half a minute each.
 const BOOTED: usize = 4;
 const SEED: u64 = 20_261_124;

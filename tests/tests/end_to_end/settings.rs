@@ -5,8 +5,10 @@ use std::fs;
 use anyhow::{Context, Result};
 use kos_qemu::Attachment;
 use kos_tests::host::{succeed, tool};
-use kos_tests::{Answer, Boot, BoxDisk, Guest};
+use kos_tests::{Answer, Boot, BoxDisk, Guest, environment};
 use serde_json::json;
+
+use crate::disk_boot::{has_grown, leaves_a_whole_disk};
 
 #[test]
 fn the_box_has_the_name_and_the_address_that_its_owner_chose() -> Result<()> {
@@ -38,24 +40,35 @@ fn settings_that_are_wrong_change_nothing_and_are_explained() -> Result<()> {
 }
 
 #[test]
-fn the_owners_key_opens_the_box_and_no_other_does() -> Result<()> {
+fn a_flashed_box_has_its_own_name_identity_and_owner() -> Result<()> {
     let keys = tempfile::tempdir()?;
     for name in ["owner", "other"] {
         let mut keygen = tool("ssh-keygen");
         keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]);
         succeed(keygen.arg(keys.path().join(name)))?;
     }
-    let public = fs::read_to_string(keys.path().join("owner.pub"))?;
-    let disk = with_settings(&format!("owner-key = \"{}\"\n", public.trim()))?;
-    let guest = Boot::uefi("settings-owner", disk.attached(Attachment::Virtio))?.start()?;
+    let owner = keys.path().join("owner.pub").display().to_string();
+    let options = ["--hostname", "kitchen", "--owner-key", &owner];
+    let image = environment::disk_image()?;
+    let disk = BoxDisk::flashed(&image, "1G", &options)?;
+    let neighbour = BoxDisk::flashed(&image, "1G", &options)?;
+    let before = neighbour.snapshot()?;
+    let guest = Boot::uefi("settings-flashed", disk.attached(Attachment::Virtio))?
+        .attach(neighbour.attached(Attachment::Virtio))
+        .start()?;
+    has_grown(&guest)?;
+    let system = guest.api().get("/api/v1/system")?;
+    assert_eq!(system["hostname"], "kitchen", "{system}");
 
     let refused = log_in(&guest, &keys.path().join("other"))?;
     assert_eq!(refused.status, 401, "{refused}");
-    let opened = log_in(&guest, &keys.path().join("owner"))?
-        .success()?
-        .json()?;
+    let opened = log_in(&guest, &keys.path().join("owner"))?;
+    let opened = opened.success()?.json()?;
     let token = opened["token"].as_str().context("no token")?;
     guest.stranger().paired(token).get("/api/v1/system")?;
+
+    leaves_a_whole_disk(guest, &disk)?;
+    assert_eq!(neighbour.changed_since(&before)?, Vec::<String>::new());
     Ok(())
 }
 
