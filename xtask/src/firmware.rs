@@ -87,7 +87,7 @@ impl Parts<'_> {
         let efi = arch.efi_name();
         let stub = format!("usr/lib/systemd/boot/efi/linux{efi}.efi.stub");
         let loader = format!("usr/lib/systemd/boot/efi/systemd-boot{efi}.efi");
-        let kernel = self.read(&self.kernel.efi_image)?;
+        let kernel = self.read(&self.kernel.image)?;
         let unified = uki::build(
             &package.read(&stub)?,
             UkiSections {
@@ -107,7 +107,7 @@ impl Parts<'_> {
             // The menu is there for who holds a key down, and costs nobody else a second.
             (
                 "loader/loader.conf".to_owned(),
-                b"timeout 0\nconsole-mode keep\n".to_vec(),
+                b"timeout 0\nconsole-mode keep\nauto-entries no\nauto-firmware no\n".to_vec(),
             ),
             (format!("EFI/Linux/kos-{SLOT}.efi"), unified.clone()),
         ];

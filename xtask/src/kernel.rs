@@ -56,8 +56,6 @@ pub struct KernelArgs {
 pub struct Kernel {
     /// The image that a boot loader takes.
     pub image: PathBuf,
-    /// The image that UEFI takes, compressed.
-    pub efi_image: PathBuf,
     /// The directory of its device trees, as `MAKER/BOARD.dtb`.
     pub device_trees: PathBuf,
     /// What building it took.
@@ -297,7 +295,6 @@ impl Build<'_> {
             .with_context(|| format!("read {}/kernel.json", directory.display()))?;
         Ok(Some(Kernel {
             image: directory.join("kernel"),
-            efi_image: directory.join("kernel.efi"),
             device_trees: directory.join("device-trees"),
             record,
         }))
@@ -351,10 +348,10 @@ impl Build<'_> {
         };
         self.configure(stage, &objects, make)?;
         let jobs = std::thread::available_parallelism().map_or(1, |count| count.get());
-        let (image, efi_image) = self.board.arch.kernel_images();
+        let (image, compressed) = self.board.arch.kernel_images();
         let mut goals = vec![format!("-j{jobs}"), image.to_owned()];
-        if efi_image != image {
-            goals.push(efi_image.to_owned());
+        if compressed != image {
+            goals.push(compressed.to_owned());
         }
         goals.extend(self.device_trees.iter().map(|tree| format!("{tree}.dtb")));
         let goals: Vec<&str> = goals.iter().map(String::as_str).collect();
@@ -372,7 +369,7 @@ impl Build<'_> {
             std::fs::copy(from, &to).with_context(|| format!("keep {}", from.display()))
         };
         keep(&boot.join(image), "kernel")?;
-        let bytes = keep(&boot.join(efi_image), "kernel.efi")?;
+        let bytes = keep(&boot.join(compressed), "kernel.compressed")?;
         for tree in &self.device_trees {
             let tree = format!("{tree}.dtb");
             keep(
