@@ -357,25 +357,36 @@ fn toml_files(directory: &Path) -> Result<Vec<(String, String)>> {
     Ok(files)
 }
 
+/// Makes what services keep their files in, those in memory first. One that cannot be made is told
+/// and keeps none of the others from being made: on a full disk, which takes no new directory but
+/// from what ext4 reserves for root, the services that have theirs still start.
 fn directories(services: &ServiceSet) -> Result<()> {
     let run = Path::new(RUN);
-    for (name, mode) in [("", 0o755), ("notify", 0o700), ("credentials", 0o711)] {
-        directory(&run.join(name), mode, 0)?;
+    let mut wanted: Vec<_> = [("", 0o755), ("notify", 0o700), ("credentials", 0o711)]
+        .into_iter()
+        .map(|(name, mode)| (run.join(name), mode, 0))
+        .collect();
+    let all = || services.iter();
+    for service in all().filter(|service| service.sandbox.runtime) {
+        wanted.push((runtime_directory(&service.name), 0o755, service.uid));
     }
     let models = Path::new(DATA).join("models");
     // It is there after the first boot; those of a read-only disk cannot even be given rights.
     if !models.exists() {
-        directory(&models, 0o755, 0)?;
+        wanted.push((models, 0o755, 0));
     }
-    for service in services.iter() {
-        if service.sandbox.runtime {
-            directory(&runtime_directory(&service.name), 0o755, service.uid)?;
-        }
-        if service.sandbox.state {
-            directory(&state_directory(&service.name), 0o700, service.uid)?;
-        }
+    for service in all().filter(|service| service.sandbox.state) {
+        wanted.push((state_directory(&service.name), 0o700, service.uid));
     }
-    Ok(())
+    let failures: Vec<String> = wanted
+        .into_iter()
+        .filter_map(|(path, mode, owner)| directory(&path, mode, owner).err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    match failures.as_slice() {
+        [] => Ok(()),
+        failures => bail!("{}", failures.join("; ")),
+    }
 }
 
 fn directory(path: &Path, mode: u32, owner: u32) -> Result<()> {

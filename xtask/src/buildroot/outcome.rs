@@ -92,14 +92,13 @@ fn kernel(board: &Board, tree: &Tree, output: &Path) -> Result<Kernel> {
     );
     let release = text(build.join("include/config/kernel.release"))?;
     let images = output.join("images");
-    let (image, efi_image) = board.arch.kernel_images();
-    let efi_image = images.join(efi_image);
-    let bytes = std::fs::metadata(&efi_image)
-        .with_context(|| format!("look at {}", efi_image.display()))?
+    let (image, compressed) = board.arch.kernel_images();
+    let compressed = images.join(compressed);
+    let bytes = std::fs::metadata(&compressed)
+        .with_context(|| format!("look at {}", compressed.display()))?
         .len();
     Ok(Kernel {
         image: images.join(image),
-        efi_image,
         device_trees: images,
         record: KernelRecord {
             source: format!("linux {version} (Buildroot {})", tree.version()),
