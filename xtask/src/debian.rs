@@ -262,14 +262,15 @@ impl Mirrors {
         }
     }
 
-    /// Debian 12 with its security updates, and the firmware of Debian 13 that is not free
-    /// software: Debian 12's is older than the Pi 5. No package is in two of them but in an older
-    /// and a newer version.
+    /// Debian 12 with its security updates, and the firmware that is not free software of Debian
+    /// 14: the Raspberry Pi's of Debian 12 is older than the Pi 5, and that of Debian 13 does not
+    /// start from a chosen partition of a GPT (raspberrypi/rpi-eeprom#654). A package that is in two
+    /// of them is taken in its newer version.
     fn sources(&self) -> String {
         [
             format!("{} bookworm main", self.archive),
             format!("{} bookworm-security main", self.security),
-            format!("{} trixie non-free-firmware", self.archive),
+            format!("{} forky non-free-firmware", self.archive),
         ]
         .iter()
         .map(|line| format!("deb [signed-by={KEYRING}] {line}\n"))

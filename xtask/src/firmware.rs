@@ -148,7 +148,7 @@ impl Parts<'_> {
         ];
         let mut firmware = Vec::new();
         if !names.is_empty() {
-            let package = self.package(stage, "raspi-firmware", "raspi-firmware", None)?;
+            let package = self.package(stage, "raspi-firmware-forky", "raspi-firmware", None)?;
             let mut files = Vec::new();
             for name in names {
                 let path = format!("{RASPI_DIRECTORY}/{name}");
