@@ -423,7 +423,8 @@ mod tests {
 
     #[test]
     fn what_cargo_says_is_read() {
-        let linked = linked_crate("kos-init v0.1.0 (/checkout/init/pid1)|MIT OR Apache-2.0").unwrap();
+        let linked =
+            linked_crate("kos-init v0.1.0 (/checkout/init/pid1)|MIT OR Apache-2.0").unwrap();
         assert_eq!(
             (linked.name.as_str(), linked.version.as_str()),
             ("kos-init", "0.1.0")
