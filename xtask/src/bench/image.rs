@@ -3,7 +3,7 @@
 //! The last result is kept in `docs/image-sizes.json`; each line shows what has changed since.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -121,7 +121,7 @@ fn measure(
         };
         *parts.entry(name.to_owned()).or_insert(0) += part.bytes;
     }
-    let disk_bytes = match image.outputs.iter().find(|path| path.ends_with_disk()) {
+    let disk_bytes = match image.outputs.iter().find(|path| is_disk(path)) {
         Some(path) => std::fs::metadata(path)?.len(),
         None => 0,
     };
@@ -134,14 +134,8 @@ fn measure(
 }
 
 /// Whether a file is the compressed disk.
-trait IsDisk {
-    fn ends_with_disk(&self) -> bool;
-}
-
-impl IsDisk for PathBuf {
-    fn ends_with_disk(&self) -> bool {
-        self.to_string_lossy().ends_with(".img.zst")
-    }
+fn is_disk(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(".img.zst")
 }
 
 fn print_table(board: &str, sizes: &Sizes, kept: Option<&Sizes>) {
