@@ -9,10 +9,15 @@ use toml::Spanned;
 use crate::error::{ManifestError, parse_toml};
 use crate::order;
 use crate::quantity;
-pub use crate::raw::{ControlGrant, Network, ReadinessKind, RestartPolicy};
-use crate::raw::{RawLimits, RawReadiness, RawRestart, RawSandbox, RawService, RawStop};
+use crate::raw::{
+    PressureAction, RawLimits, RawPressure, RawReadiness, RawRestart, RawSandbox, RawService,
+    RawStep, RawStop,
+};
 use crate::seccomp::SyscallSets;
 use crate::source::Source;
+
+mod types;
+pub use types::*;
 
 /// Ids below belong to the system and to people, ids above to user namespaces.
 const UIDS: std::ops::RangeInclusive<u32> = 1000..=59_999;
@@ -60,124 +65,6 @@ const STOP_SIGNALS: [(&str, i32); 6] = [
     ("SIGTERM", 15),
 ];
 
-/// One validated service.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Service {
-    /// Its name.
-    pub name: String,
-    /// One line for people.
-    pub description: String,
-    /// Absolute path of its program.
-    pub program: PathBuf,
-    /// Arguments after the program's name.
-    pub args: Vec<String>,
-    /// User and group id.
-    pub uid: u32,
-    /// Whether it is started at boot.
-    pub enabled: bool,
-    /// Whether its final failure reboots the box.
-    pub essential: bool,
-    /// Started after these (those it requires included), when they are started at all.
-    pub after: Vec<String>,
-    /// Does not start without these.
-    pub requires: Vec<String>,
-    /// Environment that the manifest gives.
-    pub environment: BTreeMap<String, String>,
-    /// Secrets by name.
-    pub credentials: Vec<String>,
-    /// How it becomes ready.
-    pub readiness: Readiness,
-    /// What happens when it ends by itself.
-    pub restart: Restart,
-    /// How it is asked to end.
-    pub stop: Stop,
-    /// What its cgroup may use.
-    pub limits: Limits,
-    /// What it can see and do.
-    pub sandbox: Sandbox,
-}
-
-/// How a service becomes ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Readiness {
-    /// By what sign.
-    pub kind: ReadinessKind,
-    /// Within what time.
-    pub timeout: Duration,
-}
-
-/// What happens when a service ends by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restart {
-    /// When it is started again.
-    pub policy: RestartPolicy,
-    /// Delay before the first restart.
-    pub delay: Duration,
-    /// Longest delay.
-    pub max_delay: Duration,
-    /// Starts allowed within `start_window`.
-    pub start_limit: u32,
-    /// See `start_limit`.
-    pub start_window: Duration,
-}
-
-/// How a service is asked to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stop {
-    /// Signal number.
-    pub signal: i32,
-    /// Time until its cgroup is killed.
-    pub timeout: Duration,
-}
-
-/// What a service's cgroup may use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes it can never exceed.
-    pub memory: Option<u64>,
-    /// Bytes beyond which it is slowed down.
-    pub memory_high: Option<u64>,
-    /// Thousandths of a processor.
-    pub cpu_millis: Option<u32>,
-    /// Share of the processors under contention.
-    pub cpu_weight: u32,
-    /// Share of disk time under contention.
-    pub io_weight: u32,
-    /// Processes and threads.
-    pub pids: u32,
-    /// Open descriptors per process.
-    pub open_files: u32,
-}
-
-/// What a service can see and do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sandbox {
-    /// Which network.
-    pub network: Network,
-    /// TCP ports it may bind.
-    pub listen: Vec<u16>,
-    /// TCP ports it may connect to.
-    pub connect: Vec<u16>,
-    /// Paths to read.
-    pub read: Vec<PathBuf>,
-    /// Paths to write.
-    pub write: Vec<PathBuf>,
-    /// Device nodes below `/dev`, the common ones included.
-    pub devices: Vec<String>,
-    /// Whether it has `/data/NAME`.
-    pub state: bool,
-    /// Whether it has `/run/kos/NAME`.
-    pub runtime: bool,
-    /// Size of its private `/tmp` in bytes.
-    pub tmp_bytes: u64,
-    /// Capabilities it keeps.
-    pub capabilities: Vec<String>,
-    /// Named sets of system calls.
-    pub syscalls: Vec<String>,
-    /// What it may ask of PID 1.
-    pub control: ControlGrant,
-}
-
 /// All services of an image, by name, in a set that holds together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServiceSet {
@@ -206,9 +93,12 @@ impl ServiceSet {
             if let Some(other) = uids.insert(service.uid, service.name.clone()) {
                 let message = format!(
                     "found {}, which is the uid of '{other}' already",
-                    raw.uid.get_ref()
+                    service.uid
                 );
-                return Err(source.error("uid", &raw.uid, message));
+                return Err(match &raw.uid {
+                    Some(at) => source.error("uid", at, message),
+                    None => source.error("name", &raw.name, message),
+                });
             }
             sources.insert(service.name.clone(), (file.clone(), text.clone(), raw));
             services.insert(service.name.clone(), service);
@@ -278,14 +168,18 @@ impl Service {
         source.at_most(MAX_MANIFEST_BYTES)?;
         let raw: RawService = parse_toml(source.file, source.text)?;
         let name = name(source, &raw.name)?;
-        if !UIDS.contains(raw.uid.get_ref()) {
+        let Some(uid) = &raw.uid else {
+            let message = "found none, allowed: a uid".to_owned();
+            return Err(source.error("uid", &raw.name, message));
+        };
+        if !UIDS.contains(uid.get_ref()) {
             let message = format!(
                 "found {}, allowed: {} to {}",
-                raw.uid.get_ref(),
+                uid.get_ref(),
                 UIDS.start(),
                 UIDS.end()
             );
-            return Err(source.error("uid", &raw.uid, message));
+            return Err(source.error("uid", uid, message));
         }
         let mut credentials = Vec::new();
         for credential in &raw.credentials {
@@ -306,17 +200,36 @@ impl Service {
             program: source.path("program", &raw.program)?,
             description: raw.description.clone(),
             args: raw.args.clone(),
-            uid: *raw.uid.get_ref(),
+            uid: *uid.get_ref(),
+            instance_of: None,
+            origin: Origin::Image,
             enabled: raw.enabled,
             essential: raw.essential,
             after: after.into_iter().collect(),
             requires,
+            wants: words(&raw.wants),
+            stop_before: words(&raw.stop_before),
             environment: raw.environment.clone(),
             credentials,
+            conditions: Conditions {
+                profiles: words(&raw.conditions.profiles),
+                boards: words(&raw.conditions.boards),
+                devices: words(&raw.conditions.devices),
+            },
             readiness: readiness(source, &raw.readiness)?,
+            watchdog: match &raw.watchdog {
+                None => None,
+                some => Some(source.duration("watchdog", some.as_ref(), Duration::ZERO)?),
+            },
             restart: restart(source, &raw.restart)?,
             stop: stop(source, &raw.stop)?,
+            pre_start: steps(source, "steps.pre-start", &raw.steps.pre_start)?,
+            post_stop: steps(source, "steps.post-stop", &raw.steps.post_stop)?,
+            // The manifest room fills these three in.
+            sockets: Vec::new(),
+            timer: None,
             limits: limits(source, &raw.limits)?,
+            pressure: pressure(source, &raw.pressure)?,
             sandbox: sandbox(source, &raw.sandbox, sets)?,
             name,
         };
@@ -365,6 +278,11 @@ fn readiness(source: &Source<'_>, raw: &RawReadiness) -> Result<Readiness, Manif
     )?;
     Ok(Readiness {
         kind: raw.kind,
+        address: None,
+        path: raw
+            .path
+            .as_ref()
+            .map_or_else(|| "/".to_owned(), |path| path.get_ref().clone()),
         timeout,
     })
 }
@@ -419,6 +337,57 @@ fn stop(source: &Source<'_>, raw: &RawStop) -> Result<Stop, ManifestError> {
     Ok(Stop { signal, timeout })
 }
 
+fn words(list: &[Spanned<String>]) -> Vec<String> {
+    list.iter().map(|word| word.get_ref().clone()).collect()
+}
+
+fn steps(
+    source: &Source<'_>,
+    key: &str,
+    list: &[RawStep],
+) -> Result<Vec<StepProgram>, ManifestError> {
+    list.iter()
+        .map(|step| {
+            Ok(StepProgram {
+                program: source.path(&format!("{key}.program"), &step.program)?,
+                args: step.args.clone(),
+                timeout: source.duration(
+                    &format!("{key}.timeout"),
+                    step.timeout.as_ref(),
+                    Duration::from_secs(30),
+                )?,
+            })
+        })
+        .collect()
+}
+
+fn pressure(source: &Source<'_>, list: &[RawPressure]) -> Result<Vec<Pressure>, ManifestError> {
+    list.iter()
+        .map(|raw| {
+            Ok(Pressure {
+                resource: raw.resource,
+                level: raw.level,
+                threshold: source.duration(
+                    "pressure.threshold",
+                    Some(&raw.threshold),
+                    Duration::ZERO,
+                )?,
+                window: source.duration(
+                    "pressure.window",
+                    raw.window.as_ref(),
+                    Duration::from_secs(2),
+                )?,
+                action: match raw.action {
+                    PressureAction::Tell => PressureResponse::Tell,
+                    PressureAction::Signal => PressureResponse::Signal(15),
+                    PressureAction::Freeze => PressureResponse::Freeze(Duration::from_secs(10)),
+                    PressureAction::Restart => PressureResponse::Restart,
+                },
+            })
+        })
+        .collect()
+}
+
 fn limits(source: &Source<'_>, raw: &RawLimits) -> Result<Limits, ManifestError> {
     let bytes = |key: &str, raw: Option<&Spanned<String>>, default: Option<u64>| match raw {
         None => Ok(default),
@@ -437,6 +406,22 @@ fn limits(source: &Source<'_>, raw: &RawLimits) -> Result<Limits, ManifestError>
     Ok(Limits {
         memory: bytes("limits.memory", raw.memory.as_ref(), Some(128 << 20))?,
         memory_high: bytes("limits.memory-high", raw.memory_high.as_ref(), None)?,
+        memory_low: bytes("limits.memory-low", raw.memory_low.as_ref(), None)?.unwrap_or(0),
+        memory_swap: bytes("limits.memory-swap", raw.memory_swap.as_ref(), None)?.unwrap_or(0),
+        oom_group: raw.oom_group.unwrap_or(true),
+        io_read: bytes("limits.io-read", raw.io_read.as_ref(), None)?,
+        io_write: bytes("limits.io-write", raw.io_write.as_ref(), None)?,
+        disk: bytes("limits.disk", raw.disk.as_ref(), Some(256 << 20))?,
+        disk_files: source.in_range(
+            "limits.disk-files",
+            raw.disk_files.as_ref(),
+            16_384,
+            16..=100_000_000,
+        )?,
+        file_size: bytes("limits.file-size", raw.file_size.as_ref(), None)?,
+        locked_memory: bytes("limits.locked-memory", raw.locked_memory.as_ref(), None)?
+            .unwrap_or(64 << 10),
+        stack: bytes("limits.stack", raw.stack.as_ref(), None)?.unwrap_or(8 << 20),
         cpu_millis,
         cpu_weight: source.in_range(
             "limits.cpu-weight",
@@ -499,14 +484,24 @@ fn sandbox(
         network: raw.network,
         listen: raw.listen.clone(),
         connect: raw.connect.clone(),
+        udp: raw.udp,
         read: paths("sandbox.read", &raw.read)?,
         write: paths("sandbox.write", &raw.write)?,
+        execute: paths("sandbox.execute", &raw.execute)?,
         devices,
         state: raw.state,
+        cache: raw.cache,
         runtime: raw.runtime,
         tmp_bytes,
         capabilities,
         syscalls,
+        syscalls_add: words(&raw.syscalls_add),
+        syscalls_remove: words(&raw.syscalls_remove),
+        writable_code: raw.writable_code,
+        user_namespace: raw.user_namespace.as_ref().map_or_else(
+            || raw.capabilities.is_empty() && raw.network != Network::Host,
+            |wanted| *wanted.get_ref(),
+        ),
         control: raw.control,
     })
 }
