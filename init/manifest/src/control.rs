@@ -253,3 +253,25 @@ pub struct LogPage {
     /// Lines between the asked cursor and the first entry that the ring no longer holds.
     pub dropped: u64,
 }
+
+/// Longest manifest that `SetManifest` takes, in bytes. The image's longest is a twentieth of it.
+pub const MAX_MANIFEST: usize = 64 * 1024;
+
+/// Longest reason that `Reboot`, `PowerOff` and `Quarantine` take, in bytes.
+pub const MAX_REASON: usize = 200;
+
+/// What a reload of the manifests did: names of services, each in one list at most.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "dbus", derive(zbus::Type))]
+pub struct ReloadReport {
+    /// Those that are new; the enabled ones were started.
+    pub added: Vec<String>,
+    /// Those that are no more; they were stopped.
+    pub removed: Vec<String>,
+    /// Those that run anew with their changed manifest.
+    pub restarted: Vec<String>,
+    /// Those whose change needed no restart: limits, weights, description, restart policy.
+    pub updated: Vec<String>,
+    /// How many were left alone.
+    pub unchanged: u32,
+}
