@@ -29,7 +29,7 @@ fn prepare(spec: &LaunchSpec, contents: &Contents, reports: &Reports) -> Result<
     signals::reset();
     process::new_session().at(Step::Fork)?;
     close_on_exec_from(3).at(Step::Fork)?;
-    identity::limit_open_files(spec.open_files).at(Step::Limits)?;
+    identity::limit_open_files(spec.limits.open_files).at(Step::Limits)?;
     identity::forbid_core_files().at(Step::Limits)?;
     let capabilities = identity::capabilities_by_name(&spec.capabilities).at(Step::Identity)?;
     identity::assume(spec.uid, spec.gid, capabilities).at(Step::Identity)?;

@@ -15,6 +15,16 @@ pub const SPEC_FD: i32 = 3;
 /// Descriptor on which `kos-launch` sends its [`LaunchReport`]s.
 pub const REPORT_FD: i32 = 4;
 
+/// First of the descriptors that are passed on: the sockets that PID 1 keeps, then the secrets, in
+/// the order of [`LaunchSpec::sockets`] and [`LaunchSpec::credentials`].
+pub const FIRST_PASSED_FD: i32 = 5;
+
+/// The number that the first of them has in the program, as `sd_listen_fds` wants it.
+pub const FIRST_PROGRAM_FD: i32 = 3;
+
+/// Where the program finds a name for each of its secrets.
+pub const CREDENTIALS_DIRECTORY: &str = "/run/kos/credentials";
+
 /// Largest spec that either side handles, in bytes. A generous multiple of the largest real one.
 pub const MAX_SPEC_BYTES: usize = 256 * 1024;
 
@@ -34,7 +44,9 @@ pub struct LaunchSpec {
     pub program: PathBuf,
     /// Arguments after the program's own name.
     pub args: Vec<String>,
-    /// The whole environment; nothing is inherited.
+    /// The whole environment; nothing is inherited. `kos-launch` adds what it alone knows:
+    /// `LISTEN_PID`, `LISTEN_FDS` and `LISTEN_FDNAMES` where there are sockets, `CREDENTIALS_FDS` and
+    /// `CREDENTIALS_DIRECTORY` where there are secrets.
     pub environment: BTreeMap<String, String>,
     /// User id that the program runs as.
     pub uid: u32,
@@ -50,12 +62,38 @@ pub struct LaunchSpec {
     pub capabilities: Vec<String>,
     /// System calls allowed, by name; every other one fails with `EPERM`.
     pub syscalls: Vec<String>,
+    /// Whether the loopback device of its own network namespace is brought up.
+    pub loopback: bool,
+    /// Whether sockets of the internet may be anything but TCP.
+    pub datagrams: bool,
     /// TCP ports that may be bound; `None` means that Landlock does not restrict TCP binding.
     pub listen: Option<Vec<u16>>,
     /// TCP ports that may be connected to; `None` means no restriction.
     pub connect: Option<Vec<u16>>,
-    /// Limit of open descriptors (`RLIMIT_NOFILE`).
+    /// Whether the program has a user namespace of its own, in which its uid is the only one.
+    pub user_namespace: bool,
+    /// Whether memory may be writable and executable, or become executable.
+    pub writable_code: bool,
+    /// Limits of each process, for good.
+    pub limits: ProcessLimits,
+    /// Names of the sockets passed on, in the order of their descriptors.
+    pub sockets: Vec<String>,
+    /// Names of the secrets passed on, in the order of their descriptors.
+    pub credentials: Vec<String>,
+}
+
+/// What one process may use, beside what its cgroup may (`setrlimit`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessLimits {
+    /// Open descriptors (`RLIMIT_NOFILE`).
     pub open_files: u64,
+    /// Bytes of the largest file that it writes (`RLIMIT_FSIZE`); `None` is no limit.
+    pub file_size: Option<u64>,
+    /// Bytes of memory that it locks (`RLIMIT_MEMLOCK`).
+    pub locked_memory: u64,
+    /// Bytes of its stack (`RLIMIT_STACK`).
+    pub stack: u64,
 }
 
 /// One path that exists inside the sandbox, bound from the same path outside unless said otherwise.
@@ -94,12 +132,16 @@ pub enum Step {
     Hostname,
     /// Mounts and the new root.
     Mounts,
+    /// The loopback device.
+    Network,
     /// Starting the program's own process below the sandbox's init.
     Fork,
     /// Resource limits.
     Limits,
-    /// User, group and capabilities.
+    /// User, group, capabilities and user namespace.
     Identity,
+    /// Sockets and secrets that are passed on.
+    Descriptors,
     /// Landlock.
     Landlock,
     /// The system-call filter.

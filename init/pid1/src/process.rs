@@ -126,7 +126,7 @@ impl Process {
                 mount: true,
                 ipc: true,
                 uts: true,
-                net: service.sandbox.network == Network::None,
+                net: service.sandbox.network != Network::Host,
             },
             descriptors: &descriptors,
         })?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kos_manifest::control::SOCKET;
-use kos_manifest::launch::{Access, LaunchSpec, View};
+use kos_manifest::launch::{Access, LaunchSpec, ProcessLimits, View};
 use kos_manifest::seccomp::SyscallSets;
 use kos_manifest::service::{ControlGrant, Network, Service};
 
@@ -37,6 +37,11 @@ pub fn runtime_directory(name: &str) -> PathBuf {
 /// The directory that is the service's own and outlives the boot.
 pub fn state_directory(name: &str) -> PathBuf {
     Path::new(DATA).join(name)
+}
+
+/// The directory that is the service's own and that PID 1 may empty.
+pub fn cache_directory(name: &str) -> PathBuf {
+    Path::new(DATA).join("cache").join(name)
 }
 
 /// Makes the spec.
@@ -74,9 +79,15 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
         tell("STATE_DIRECTORY", &path);
         view.push(bind(path.clone(), path, Access::Write));
     }
+    if sandbox.cache {
+        let path = cache_directory(name);
+        tell("CACHE_DIRECTORY", &path);
+        view.push(bind(path.clone(), path, Access::Write));
+    }
     for (paths, access) in [
         (&sandbox.read, Access::Read),
         (&sandbox.write, Access::Write),
+        (&sandbox.execute, Access::Execute),
     ] {
         for path in paths {
             view.push(View {
@@ -93,7 +104,10 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
         .syscalls
         .iter()
         .filter_map(|set| sets.get(set))
-        .flat_map(|calls| calls.iter().cloned())
+        .flatten()
+        .chain(&sandbox.syscalls_add)
+        .filter(|call| !sandbox.syscalls_remove.contains(call))
+        .cloned()
         .collect();
     // A namespace with no network has no ports to guard.
     let ports = |ports: &[u16]| (sandbox.network == Network::Host).then(|| ports.to_vec());
@@ -111,7 +125,23 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
         syscalls: syscalls.into_iter().collect(),
         listen: ports(&sandbox.listen),
         connect: ports(&sandbox.connect),
-        open_files: u64::from(service.limits.open_files),
+        loopback: sandbox.network == Network::Own,
+        // What its own namespace has in it is nobody else's.
+        datagrams: sandbox.udp || sandbox.network != Network::Host,
+        user_namespace: sandbox.user_namespace,
+        writable_code: sandbox.writable_code,
+        limits: ProcessLimits {
+            open_files: u64::from(service.limits.open_files),
+            file_size: service.limits.file_size,
+            locked_memory: service.limits.locked_memory,
+            stack: service.limits.stack,
+        },
+        sockets: service
+            .sockets
+            .iter()
+            .map(|socket| socket.name.clone())
+            .collect(),
+        credentials: Vec::new(),
     }
 }
 

@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kos_manifest::launch::{Access, LaunchReport, LaunchSpec, REPORT_FD, SPEC_FD, View};
+use kos_manifest::launch::{
+    Access, LaunchReport, LaunchSpec, ProcessLimits, REPORT_FD, SPEC_FD, View,
+};
 use kos_manifest::seccomp::SyscallSets;
 use kos_sys::reap::Exit;
 use kos_sys::sockets::{Received, memfd_sealed, pipe_cloexec_nonblocking, receive, seqpacket_pair};
@@ -95,7 +97,18 @@ pub fn spec(arguments: &[&str]) -> LaunchSpec {
         syscalls: calls(&["default"]),
         listen: None,
         connect: None,
-        open_files: 64,
+        loopback: false,
+        datagrams: false,
+        user_namespace: false,
+        writable_code: false,
+        limits: ProcessLimits {
+            open_files: 64,
+            file_size: None,
+            locked_memory: 65536,
+            stack: 8 << 20,
+        },
+        sockets: Vec::new(),
+        credentials: Vec::new(),
     }
 }
 
