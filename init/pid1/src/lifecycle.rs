@@ -1,143 +1,71 @@
 //! The life of one service as a pure state machine: events in, actions out, no clock of its own.
 //!
-//! ```text
-//!                    start                 executing / READY=1
-//!   stopped ───────────────▶ starting ───────────────────────▶ ready
-//!      ▲                        │ ▲                              │
-//!      │      ended by itself   │ │ delay over                   │ ended by itself
-//!      │      ┌─────────────────┴─┼──────────────────────────────┤
-//!      │      ▼                   │                              │
-//!      │   backoff ───────────────┘       stop / restart         ▼
-//!      │      │ start limit           starting, ready ───▶  stopping
-//!      │      ▼                                                  │
-//!      │   failed ◀───────── not ready in time, code 125 ────────┤
-//!      └─────────────────────────────────────────────────────────┘
-//! ```
-//!
-//! Every change carries its reason. What must never happen: two processes of one service at once,
-//! a restart without a delay, a state that nothing leads out of.
+//! The diagram is in ARCHITECTURE.md; `lifecycle/transitions.rs` is the same as a table, which the
+//! tests walk. Every change carries its reason. What must never happen: two processes of one
+//! service at once, a restart without a delay, a state that nothing leads out of.
+
+mod moves;
+mod policy;
+#[cfg(test)]
+pub(crate) mod transitions;
+mod vocabulary;
+mod wishes;
 
 use std::collections::VecDeque;
 
 use kos_manifest::control::State;
-use kos_manifest::service::{Readiness, ReadinessKind, Restart, RestartPolicy, Stop};
+use kos_manifest::service::ReadinessKind;
 
-/// Exit code by which a program says that starting it again is of no use.
-const DO_NOT_RESTART: i32 = 125;
+pub use policy::Policy;
+use policy::{millis, name_of, step_ms};
+pub use vocabulary::{Action, Ending, Event};
+use vocabulary::{AfterStop, Outcome, Phase};
 
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Somebody wants it to run.
-    Start,
-    /// Somebody wants it to end, and why.
-    Stop(String),
-    /// Somebody wants it to end and to start again.
-    Restart,
-    /// All that it waits for is there.
-    DependenciesReady,
-    /// Something that it cannot do without will not come.
-    DependencyFailed(String),
-    /// The process could not be made at all.
-    SpawnFailed(String),
-    /// The program is being executed.
-    Executing,
-    /// `READY=1`.
-    Notified,
-    /// The process is gone.
-    Ended(Ending),
-    /// The timer that was armed last went off.
-    Timer,
-}
-
-/// How a process ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
-    /// As a sentence.
-    pub reason: String,
-    /// The exit code, when it exited by itself.
-    pub code: Option<i32>,
-}
-
-/// What PID 1 has to do about it, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Make the process.
-    Spawn,
-    /// Send the stop signal.
-    Signal(i32),
-    /// Kill the whole cgroup.
-    Kill,
-    /// Go off after so many milliseconds, instead of at any time set before.
-    ArmTimer(u64),
-    /// Do not go off.
-    DisarmTimer,
-    /// It failed for good and the box cannot do without it.
-    GiveUp,
-}
-
-/// What follows when the process that is being stopped is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AfterStop {
-    Rest,
-    StartAgain,
-    /// It is being stopped because it did not become ready.
-    CountAsFailure,
-}
-
-/// Where exactly it is; [`State`] is what others see of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Phase {
-    Stopped,
-    Waiting,
-    Launching,
-    Ready,
-    Stopping(AfterStop),
-    Backoff,
-    Failed,
-}
+/// How long the kernel may take to freeze a cgroup. It waits for threads that are inside it, for a
+/// disk for instance; what takes longer is let go on rather than left half frozen.
+const FREEZE_MS: u64 = 5_000;
 
 /// The machine.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
-    restart: Restart,
-    readiness: Readiness,
-    stop: Stop,
-    essential: bool,
+    policy: Policy,
     phase: Phase,
     reason: String,
     last_failure: String,
     restarts: u32,
     delay_ms: u64,
     starts: VecDeque<u64>,
+    /// When the timer goes off that the program may put off, and the last time it can put it off to.
+    deadline: Option<(u64, u64)>,
 }
 
+#[cfg_attr(not(test), allow(dead_code))] // The next commits ask them all.
 impl Lifecycle {
     /// A service that is stopped.
-    pub fn new(restart: Restart, readiness: Readiness, stop: Stop, essential: bool) -> Self {
+    pub fn new(policy: Policy) -> Self {
         Lifecycle {
-            delay_ms: millis(restart.delay),
-            restart,
-            readiness,
-            stop,
-            essential,
+            delay_ms: millis(policy.restart.delay),
+            policy,
             phase: Phase::Stopped,
             reason: "not started".to_owned(),
             last_failure: String::new(),
             restarts: 0,
             starts: VecDeque::new(),
+            deadline: None,
         }
     }
 
     /// The state that others see.
     pub fn state(&self) -> State {
         match self.phase {
-            Phase::Stopped => State::Stopped,
-            Phase::Waiting | Phase::Launching => State::Starting,
-            Phase::Ready => State::Ready,
-            Phase::Stopping(_) => State::Stopping,
+            Phase::Stopped | Phase::Unmet => State::Stopped,
+            Phase::Waiting | Phase::Preparing(_) | Phase::Launching => State::Starting,
+            Phase::Ready | Phase::Freezing(_) => State::Ready,
+            Phase::Frozen(_) => State::Frozen,
+            Phase::Stopping(_) | Phase::Cleaning(..) => State::Stopping,
             Phase::Backoff => State::Backoff,
             Phase::Failed => State::Failed,
+            Phase::Quarantined => State::Quarantined,
         }
     }
 
@@ -161,188 +89,237 @@ impl Lifecycle {
         self.phase == Phase::Waiting
     }
 
+    /// Whether it would run, were the box such that it may.
+    pub fn is_unmet(&self) -> bool {
+        self.phase == Phase::Unmet
+    }
+
+    /// Whether its own program is being started, and has not shown yet that it does its work.
+    pub fn is_launching(&self) -> bool {
+        self.phase == Phase::Launching
+    }
+
+    /// Whether its silence counts: only while it is ready, and neither freezes nor is frozen.
+    pub fn is_watched(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Whether the kernel is about to freeze it.
+    pub fn is_freezing(&self) -> bool {
+        matches!(self.phase, Phase::Freezing(_))
+    }
+
+    /// Whether a failure of what it requires is its own.
+    pub fn depends(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Preparing(_)
+                | Phase::Launching
+                | Phase::Ready
+                | Phase::Freezing(_)
+                | Phase::Frozen(_)
+        )
+    }
+
+    /// Whether nobody may start it.
+    pub fn is_quarantined(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Quarantined
+                | Phase::Stopping(AfterStop::Quarantine)
+                | Phase::Cleaning(_, Outcome::Quarantine(_))
+        )
+    }
+
     /// Replaces the reason of a running service: a limit that it has met.
     pub fn remark(&mut self, remark: String) {
         self.reason = remark;
     }
 
+    /// Lives by other rules from now on. What was armed by the old ones goes off by those.
+    pub fn adopt(&mut self, policy: Policy) {
+        self.delay_ms = self.delay_ms.min(millis(policy.restart.max_delay));
+        self.policy = policy;
+    }
+
     /// Takes an event at a time (milliseconds of any steady clock).
     pub fn step(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
+        match event {
+            Event::Start
+            | Event::Scheduled
+            | Event::Stop(_)
+            | Event::Restart
+            | Event::Freeze { .. }
+            | Event::Thaw
+            | Event::Quarantine(_)
+            | Event::Release => self.wish(event, now_ms),
+            Event::Ended(ending) => self.process_ended(ending, now_ms),
+            Event::SpawnFailed(reason) => self.process_ended(Ending { reason, code: None }, now_ms),
+            Event::Timer => self.timer(now_ms),
+            other => self.happening(other, now_ms),
+        }
+    }
+
+    /// What the box, the kernel or the program itself says.
+    fn happening(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
+        let kind = self.policy.readiness.kind;
         match (event, &self.phase) {
-            (Event::Start, Phase::Stopped | Phase::Failed | Phase::Backoff) => {
-                // An operator's start forgets the past: the next failures count anew.
-                self.starts.clear();
-                self.restarts = 0;
-                self.delay_ms = millis(self.restart.delay);
-                self.wait("started")
-            }
-            (Event::Start, Phase::Stopping(_)) => {
-                self.phase = Phase::Stopping(AfterStop::StartAgain);
-                Vec::new()
-            }
-            (Event::Restart, Phase::Launching | Phase::Ready) => {
-                // Asked for, so it counts against no limit.
-                self.starts.clear();
-                self.begin_stop("restart requested".to_owned(), AfterStop::StartAgain)
-            }
-            (Event::Restart, Phase::Stopping(_)) => {
-                self.phase = Phase::Stopping(AfterStop::StartAgain);
-                Vec::new()
-            }
-            (Event::Restart, Phase::Stopped | Phase::Failed | Phase::Backoff) => {
-                self.step(Event::Start, now_ms)
-            }
-            (Event::Stop(reason), Phase::Launching | Phase::Ready) => {
-                self.begin_stop(reason, AfterStop::Rest)
-            }
-            (Event::Stop(reason), Phase::Stopping(_)) => {
-                self.reason = reason;
-                self.phase = Phase::Stopping(AfterStop::Rest);
-                Vec::new()
-            }
-            (Event::Stop(reason), Phase::Waiting | Phase::Backoff | Phase::Failed) => {
-                self.enter(Phase::Stopped, reason);
+            (Event::ConditionUnmet(reason), Phase::Waiting) => {
+                self.enter(Phase::Unmet, reason);
                 vec![Action::DisarmTimer]
             }
-            (Event::DependenciesReady, Phase::Waiting) => self.launch(now_ms),
+            (Event::ConditionsMet, Phase::Unmet) => self.wait("its conditions are met now"),
+            (Event::DependenciesReady, Phase::Waiting) => self.begin(now_ms),
             (Event::DependencyFailed(reason), Phase::Waiting) => self.fail(reason),
-            (Event::SpawnFailed(reason), Phase::Launching) => {
-                self.ended(Ending { reason, code: None })
+            (Event::DependencyFailed(reason), _) if self.depends() => {
+                self.begin_stop(reason, AfterStop::Fail, now_ms)
             }
-            (Event::Executing, Phase::Launching) if self.readiness.kind == ReadinessKind::None => {
+            (Event::Executing, Phase::Launching) if kind == ReadinessKind::None => {
                 self.become_ready("running")
             }
-            (Event::Notified, Phase::Launching) => self.become_ready("said that it is ready"),
-            (Event::Ended(ending), Phase::Launching | Phase::Ready) => self.ended(ending),
-            (Event::Ended(ending), Phase::Stopping(after)) => match after {
-                AfterStop::Rest => {
-                    let reason = format!("{}; {}", self.reason, ending.reason);
-                    self.enter(Phase::Stopped, reason);
-                    vec![Action::DisarmTimer]
-                }
-                AfterStop::StartAgain => self.wait("restarted"),
-                AfterStop::CountAsFailure => {
-                    let reason = format!("{}; {}", self.reason, ending.reason);
-                    self.ended(Ending { reason, code: None })
-                }
-            },
-            (Event::Timer, Phase::Launching) => {
-                let reason = format!(
-                    "not ready within {} s",
-                    self.readiness.timeout.as_secs_f32()
+            (Event::Notified, Phase::Launching) if kind == ReadinessKind::Notify => {
+                self.become_ready("said that it is ready")
+            }
+            (Event::Answered, Phase::Launching)
+                if matches!(kind, ReadinessKind::Socket | ReadinessKind::Http) =>
+            {
+                self.become_ready("answers at its address")
+            }
+            (Event::Reloading, Phase::Ready) => {
+                "says that it reloads".clone_into(&mut self.reason);
+                Vec::new()
+            }
+            (Event::Notified, Phase::Ready) => {
+                "said that it is ready".clone_into(&mut self.reason);
+                Vec::new()
+            }
+            (Event::Leaving, Phase::Launching | Phase::Ready) => {
+                self.enter(
+                    Phase::Stopping(AfterStop::OwnWill),
+                    "said that it stops".to_owned(),
                 );
-                self.begin_stop(reason, AfterStop::CountAsFailure)
+                vec![self.arm(millis(self.policy.stop.timeout), now_ms)]
             }
-            (Event::Timer, Phase::Stopping(_)) => {
-                let seconds = self.stop.timeout.as_secs_f32();
-                self.reason = format!("{}; not gone within {seconds} s", self.reason);
-                vec![Action::Kill]
+            (Event::Extend(milliseconds), Phase::Launching | Phase::Stopping(_)) => {
+                self.extend(milliseconds, now_ms)
             }
-            (Event::Timer, Phase::Backoff) => {
-                self.restarts = self.restarts.saturating_add(1);
-                let reason = format!("restarted after: {}", self.last_failure);
-                self.wait(&reason)
+            (Event::WatchdogMissed(reason), Phase::Ready) => {
+                // It does not answer, so it is not asked.
+                self.enter(Phase::Stopping(AfterStop::CountAsFailure), reason);
+                vec![
+                    Action::Kill,
+                    self.arm(millis(self.policy.stop.timeout), now_ms),
+                ]
             }
-            // Everything else has been overtaken by events: a start of what runs already, a
-            // readiness of what is being stopped, a timer that was disarmed too late.
+            (Event::Unfit(reason), Phase::Ready) => {
+                self.begin_stop(reason, AfterStop::CountAsFailure, now_ms)
+            }
+            (Event::Froze, Phase::Freezing(for_ms)) => {
+                let for_ms = *for_ms;
+                self.phase = Phase::Frozen(for_ms);
+                vec![for_ms.map_or(Action::DisarmTimer, Action::ArmTimer)]
+            }
+            // Everything else has been overtaken by events: a readiness of what is being stopped,
+            // a condition of what runs.
             _ => Vec::new(),
         }
     }
 
-    fn enter(&mut self, phase: Phase, reason: String) {
-        self.phase = phase;
-        self.reason = reason;
+    fn timer(&mut self, now_ms: u64) -> Vec<Action> {
+        self.deadline = None;
+        match &self.phase {
+            Phase::Preparing(index) => {
+                let name = name_of("pre-start", &self.policy.pre_start, *index);
+                let seconds = step_ms(&self.policy.pre_start, *index) as f64 / 1000.0;
+                let reason = format!("{name} not done within {seconds} s");
+                self.enter(Phase::Stopping(AfterStop::CountAsFailure), reason);
+                vec![
+                    Action::Kill,
+                    self.arm(millis(self.policy.stop.timeout), now_ms),
+                ]
+            }
+            Phase::Launching => {
+                let reason = format!(
+                    "not ready within {} s",
+                    self.policy.readiness.timeout.as_secs_f32()
+                );
+                self.begin_stop(reason, AfterStop::CountAsFailure, now_ms)
+            }
+            Phase::Freezing(_) => {
+                let seconds = FREEZE_MS as f64 / 1000.0;
+                self.thaw(&format!("could not be frozen within {seconds} s"))
+            }
+            Phase::Frozen(_) => self.thaw("thawed: the time of its freeze is over"),
+            Phase::Stopping(_) => {
+                let seconds = self.policy.stop.timeout.as_secs_f32();
+                self.reason = format!("{}; not gone within {seconds} s", self.reason);
+                vec![Action::Kill]
+            }
+            Phase::Cleaning(..) => vec![Action::Kill],
+            Phase::Backoff => {
+                self.restarts = self.restarts.saturating_add(1);
+                let reason = format!("restarted after: {}", self.last_failure);
+                self.wait(&reason)
+            }
+            // A timer that was disarmed too late.
+            _ => Vec::new(),
+        }
     }
 
-    fn wait(&mut self, reason: &str) -> Vec<Action> {
-        self.enter(Phase::Waiting, reason.to_owned());
-        vec![Action::DisarmTimer]
-    }
-
-    fn launch(&mut self, now_ms: u64) -> Vec<Action> {
-        let window_ms = millis(self.restart.start_window);
-        while self
-            .starts
-            .front()
-            .is_some_and(|start| now_ms.saturating_sub(*start) > window_ms)
-        {
-            self.starts.pop_front();
-        }
-        if self.starts.len() >= self.restart.start_limit as usize {
-            let reason = format!(
-                "start limit reached: {} starts in {} s; last: {}",
-                self.starts.len(),
-                self.restart.start_window.as_secs_f32(),
-                self.last_failure
-            );
-            return self.fail(reason);
-        }
-        self.starts.push_back(now_ms);
+    fn process_ended(&mut self, ending: Ending, now_ms: u64) -> Vec<Action> {
         let reason = std::mem::take(&mut self.reason);
-        self.enter(Phase::Launching, reason);
-        vec![
-            Action::Spawn,
-            Action::ArmTimer(millis(self.readiness.timeout)),
-        ]
-    }
-
-    fn become_ready(&mut self, reason: &str) -> Vec<Action> {
-        self.enter(Phase::Ready, reason.to_owned());
-        vec![Action::DisarmTimer]
-    }
-
-    fn begin_stop(&mut self, reason: String, after: AfterStop) -> Vec<Action> {
-        self.enter(Phase::Stopping(after), reason);
-        vec![
-            Action::Signal(self.stop.signal),
-            Action::ArmTimer(millis(self.stop.timeout)),
-        ]
-    }
-
-    fn ended(&mut self, ending: Ending) -> Vec<Action> {
-        let went_well = ending.code == Some(0);
-        if !went_well {
-            self.last_failure.clone_from(&ending.reason);
-        }
-        if ending.code == Some(DO_NOT_RESTART) {
-            return self.fail(format!("{}: it asked not to be restarted", ending.reason));
-        }
-        match (self.restart.policy, went_well) {
-            (RestartPolicy::Never | RestartPolicy::OnFailure, true) => {
-                self.enter(Phase::Stopped, ending.reason);
-                vec![Action::DisarmTimer]
+        let outcome = match &self.phase {
+            Phase::Preparing(index) if ending.code == Some(0) => {
+                self.reason = reason;
+                return self.prepare(index + 1, now_ms);
             }
-            (RestartPolicy::Never, false) => self.fail(ending.reason),
-            (RestartPolicy::OnFailure, false) | (RestartPolicy::Always, _) => {
-                self.last_failure.clone_from(&ending.reason);
-                self.back_off(ending.reason)
+            Phase::Preparing(index) => {
+                let name = name_of("pre-start", &self.policy.pre_start, *index);
+                let reason = format!("{name}: {}", ending.reason);
+                Outcome::Judge(Ending { reason, ..ending })
             }
-        }
+            Phase::Launching | Phase::Ready => Outcome::Judge(ending),
+            Phase::Freezing(_) | Phase::Frozen(_) => {
+                // The next process must not be born frozen.
+                self.reason = reason;
+                let mut actions = vec![Action::Thaw];
+                actions.extend(self.clean_up(0, Outcome::Judge(ending)));
+                return actions;
+            }
+            Phase::Stopping(after) => {
+                let both = || format!("{reason}; {}", ending.reason);
+                match after {
+                    AfterStop::Rest => Outcome::Rest(both()),
+                    AfterStop::StartAgain => Outcome::StartAgain,
+                    AfterStop::CountAsFailure => Outcome::Judge(Ending {
+                        reason: both(),
+                        code: None,
+                    }),
+                    AfterStop::OwnWill => Outcome::Judge(ending),
+                    AfterStop::Fail => Outcome::Fail(reason.clone()),
+                    AfterStop::Quarantine => Outcome::Quarantine(reason.clone()),
+                }
+            }
+            Phase::Cleaning(index, outcome) => {
+                let (index, outcome) = (*index, outcome.clone());
+                self.reason = reason;
+                let mut actions = Vec::new();
+                if ending.code != Some(0) {
+                    let name = name_of("post-stop", &self.policy.post_stop, index);
+                    actions.push(Action::Tell(format!("{name}: {}", ending.reason)));
+                }
+                actions.extend(self.clean_up(index + 1, outcome));
+                return actions;
+            }
+            // No process was there to end.
+            _ => {
+                self.reason = reason;
+                return Vec::new();
+            }
+        };
+        self.reason = reason;
+        self.clean_up(0, outcome)
     }
-
-    fn back_off(&mut self, reason: String) -> Vec<Action> {
-        // A service that has outlived the window of its starts begins at the first step again.
-        if self.starts.len() <= 1 {
-            self.delay_ms = millis(self.restart.delay);
-        }
-        let delay = self.delay_ms;
-        self.delay_ms = delay.saturating_mul(2).min(millis(self.restart.max_delay));
-        self.enter(Phase::Backoff, reason);
-        vec![Action::ArmTimer(delay)]
-    }
-
-    fn fail(&mut self, reason: String) -> Vec<Action> {
-        self.enter(Phase::Failed, reason);
-        let mut actions = vec![Action::DisarmTimer];
-        if self.essential {
-            actions.push(Action::GiveUp);
-        }
-        actions
-    }
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl Process {
     ) -> Result<Self> {
         apply(&service.limits, &cgroup)?;
         let mut watch = Watch::new()?;
-        for file in ["memory.events", "pids.events"] {
+        for file in ["memory.events", "pids.events", "cgroup.events"] {
             watch.add(&cgroup.path().join(file))?;
         }
         let text = serde_json::to_vec(spec).context("cannot write the launch spec")?;
@@ -154,6 +154,13 @@ impl Process {
         self.cgroup.kill().context("cannot kill the cgroup")
     }
 
+    /// Stops everything in the cgroup, or lets it go on.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        self.cgroup
+            .freeze(frozen)
+            .context("cannot freeze or thaw the cgroup")
+    }
+
     /// Sends a signal to the program's own process, past the sandbox's init.
     pub fn signal_program(&self, signal: i32) -> Result<()> {
         let pid = self
@@ -195,6 +202,9 @@ impl Process {
                 let _ = guard.get_inner_mut().drain();
                 guard.clear_ready();
                 drop(guard);
+                if self.cgroup.frozen().unwrap_or_default() {
+                    return Woken::Frozen;
+                }
                 self.limit_met(limits).map_or(Woken::Nothing, Woken::LimitMet)
             }
         }
@@ -236,6 +246,8 @@ pub enum Woken {
     Executing,
     /// It is gone.
     Ended(Ending),
+    /// Its whole cgroup stands still.
+    Frozen,
     /// It met a limit, and which.
     LimitMet(String),
     /// Nothing that matters to its state.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use kos_manifest::control::SOCKET;
 use kos_manifest::launch::{Access, LaunchSpec, ProcessLimits, View};
 use kos_manifest::seccomp::SyscallSets;
-use kos_manifest::service::{ControlGrant, Network, Service};
+use kos_manifest::service::{ControlGrant, Network, Service, StepProgram};
 
 /// Below it each service has its runtime directory, and finds what PID 1 gives it.
 pub const RUN: &str = "/run/kos";
@@ -142,6 +142,15 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
             .map(|socket| socket.name.clone())
             .collect(),
         credentials: Vec::new(),
+    }
+}
+
+/// Makes the spec of a step: the service's sandbox with another program in it.
+pub fn step_spec(service: &Service, step: &StepProgram, sets: &SyscallSets) -> LaunchSpec {
+    LaunchSpec {
+        program: step.program.clone(),
+        args: step.args.clone(),
+        ..launch_spec(service, sets)
     }
 }
 

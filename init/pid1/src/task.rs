@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kos_manifest::control::State;
-use kos_manifest::service::Service;
+use kos_manifest::launch::LaunchSpec;
+use kos_manifest::service::{Service, StepProgram};
 use kos_sys::clock::boottime_milliseconds;
 use kos_sys::sockets::{Received, receive};
 use tokio::io::unix::AsyncFd;
@@ -15,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::descriptor;
-use crate::lifecycle::{Action, Event, Lifecycle};
+use crate::lifecycle::{Action, Event, Lifecycle, Policy};
 use crate::logs::Log;
 use crate::notify::{self, Notification};
 use crate::process::{Process, Standing, Woken};
@@ -183,12 +184,7 @@ impl ServiceTask {
                 console.say(3, &format!("output of {name} is lost from now on: {error}"));
             }
         });
-        let life = Lifecycle::new(
-            service.restart.clone(),
-            service.readiness.clone(),
-            service.stop.clone(),
-            service.essential,
-        );
+        let life = Lifecycle::new(Policy::from(&service));
         Ok(ServiceTask {
             service,
             shared,
@@ -242,6 +238,7 @@ impl ServiceTask {
                     self.take(Event::Ended(ending));
                 }
                 Wake::Process(Woken::LimitMet(remark)) => self.remark(remark),
+                Wake::Process(Woken::Frozen) => self.take(Event::Froze),
                 Wake::Process(Woken::Nothing) | Wake::DependencyChanged => {}
                 Wake::Timer => {
                     self.timer = None;
@@ -326,20 +323,24 @@ impl ServiceTask {
     fn act(&mut self, action: &Action) -> Result<()> {
         match action {
             Action::Spawn => {
-                let cgroup = self
-                    .shared
-                    .cgroups
-                    .create(&format!("services/{}", self.service.name))?;
                 let spec = spec::launch_spec(&self.service, &self.shared.syscall_sets);
-                let standing = Standing {
-                    null: self.null.as_fd(),
-                    output: self.output.as_fd(),
-                };
-                let process =
-                    Process::start(&self.service, &spec, cgroup, &standing, &self.shared.reaper)?;
-                self.process = Some(process);
-                self.started_ms = boottime_milliseconds();
+                self.start_process(&spec)?;
             }
+            Action::RunPreStart(index) => {
+                self.run_step(self.service.pre_start.get(*index).cloned())?
+            }
+            Action::RunPostStop(index) => {
+                self.run_step(self.service.post_stop.get(*index).cloned())?
+            }
+            Action::Freeze | Action::Thaw => {
+                if let Some(process) = &self.process {
+                    process.freeze(*action == Action::Freeze)?;
+                }
+            }
+            Action::Tell(what) => self
+                .shared
+                .console
+                .say(4, &format!("service {}: {what}", self.service.name)),
             Action::Signal(signal) => {
                 if let Some(process) = &self.process {
                     process.signal(*signal)?;
@@ -365,6 +366,28 @@ impl ServiceTask {
                     .request(crate::shutdown::End::Reboot, reason);
             }
         }
+        Ok(())
+    }
+
+    /// Makes a step's process, in the service's cgroup and in a sandbox like its own.
+    fn run_step(&mut self, step: Option<StepProgram>) -> Result<()> {
+        let step = step.context("the manifest has no such step any more")?;
+        let spec = spec::step_spec(&self.service, &step, &self.shared.syscall_sets);
+        self.start_process(&spec)
+    }
+
+    fn start_process(&mut self, spec: &LaunchSpec) -> Result<()> {
+        let cgroup = self
+            .shared
+            .cgroups
+            .create(&format!("services/{}", self.service.name))?;
+        let standing = Standing {
+            null: self.null.as_fd(),
+            output: self.output.as_fd(),
+        };
+        let process = Process::start(&self.service, spec, cgroup, &standing, &self.shared.reaper)?;
+        self.process = Some(process);
+        self.started_ms = boottime_milliseconds();
         Ok(())
     }
 

@@ -239,6 +239,14 @@ impl Cgroup {
         self.set("cgroup.freeze", if frozen { "1" } else { "0" })
     }
 
+    /// Whether every process of the group stands still.
+    ///
+    /// # Errors
+    /// The group is gone.
+    pub fn frozen(&self) -> Result<bool, SysError> {
+        Ok(self.keyed("cgroup.events", "frozen")? == 1)
+    }
+
     /// The processes of the group (not of those below it).
     ///
     /// # Errors
