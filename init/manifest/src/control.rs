@@ -275,3 +275,37 @@ pub struct ReloadReport {
     /// How many were left alone.
     pub unchanged: u32,
 }
+
+/// Where a reader is in one log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "dbus", derive(zbus::Type))]
+pub struct LogCursor {
+    /// A service, `init` or `kernel`.
+    pub name: String,
+    /// Cursor of the first line wanted.
+    pub cursor: u64,
+}
+
+/// What one log has for a reader of all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "dbus", derive(zbus::Type))]
+pub struct LogPart {
+    /// A service, `init` or `kernel`.
+    pub name: String,
+    /// Oldest first.
+    pub entries: Vec<LogEntry>,
+    /// Cursor to ask for next.
+    pub next: u64,
+    /// Lines between the asked cursor and the first entry that the ring no longer holds.
+    pub dropped: u64,
+}
+
+/// What all logs have for one reader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "dbus", derive(zbus::Type))]
+pub struct LogBatch {
+    /// The kernel's id of this boot: cursors are of this boot and no other.
+    pub boot: String,
+    /// The logs that have something; a log with nothing new is not among them.
+    pub logs: Vec<LogPart>,
+}

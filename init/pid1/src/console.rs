@@ -12,21 +12,24 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::logs::Log;
+use crate::logs::{INIT, Log, Logs};
 
 /// PID 1's voice. Cloning gives another handle to the same one.
 #[derive(Clone)]
 pub struct Console {
     devices: Arc<Mutex<Vec<File>>>,
+    logs: Logs,
     log: Log,
 }
 
 impl Console {
     /// Speaks into its log only, until [`Console::open`] finds the devices.
     pub fn silent() -> Self {
+        let logs = Logs::default();
         Console {
             devices: Arc::new(Mutex::new(Vec::new())),
-            log: Log::new(INIT_RING_BYTES),
+            log: logs.open(INIT),
+            logs,
         }
     }
 
@@ -72,6 +75,11 @@ impl Console {
     pub fn log(&self) -> &Log {
         &self.log
     }
+
+    /// All logs of the box, PID 1's own among them.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
+    }
 }
 
 /// More consoles than any machine has, so that a listing ends.
@@ -92,9 +100,6 @@ fn active_consoles(sys_root: &Path) -> Vec<PathBuf> {
     }
     devices
 }
-
-/// 256 KiB: some three thousand lines of PID 1 about itself, weeks of a calm box.
-const INIT_RING_BYTES: usize = 256 * 1024;
 
 /// Locks a mutex; a holder that panicked left a value that is still whole for all uses here.
 pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

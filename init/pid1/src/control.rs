@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kos_manifest::control::{
-    LogPage, MAX_RESET_REASON, OBJECT_PATH, SOCKET, ServiceStatus, SystemStatus,
+    LogBatch, LogCursor, LogPage, MAX_RESET_REASON, OBJECT_PATH, SOCKET, ServiceStatus,
+    SystemStatus,
 };
 use kos_manifest::service::{ControlGrant, ServiceSet};
 use tokio::net::{UnixListener, UnixStream};
@@ -216,6 +217,19 @@ impl Manager {
         };
         let max = usize::try_from(max.clamp(1, MAX_LINES)).unwrap_or(1);
         Ok(log.read(cursor, max, bounded(wait_ms)).await)
+    }
+
+    async fn read_logs(
+        &self,
+        boot: &str,
+        cursors: Vec<LogCursor>,
+        max: u32,
+        wait_ms: u32,
+    ) -> Result<LogBatch, ControlError> {
+        self.allow(ControlGrant::Observe)?;
+        let logs = self.supervisor.shared().console.logs();
+        let max = usize::try_from(max.clamp(1, MAX_LINES)).unwrap_or(1);
+        Ok(logs.read(boot, &cursors, max, bounded(wait_ms)).await)
     }
 
     async fn wait_change(&self, generation: u64, wait_ms: u32) -> Result<u64, ControlError> {

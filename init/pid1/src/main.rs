@@ -44,7 +44,7 @@ use tokio::sync::watch;
 
 use crate::boot::Booted;
 use crate::console::Console;
-use crate::logs::{KERNEL_RING_BYTES, Log};
+use crate::logs::Log;
 use crate::power::Signals;
 use crate::reaper::Reaper;
 use crate::shutdown::End;
@@ -133,7 +133,7 @@ async fn supervise(console: Console, booted: Booted) -> Result<End> {
         echo_services,
         shutdown: shutdown::Requests::default(),
     });
-    let kernel = Log::new(KERNEL_RING_BYTES);
+    let kernel = console.logs().open(logs::KERNEL);
     let system = Arc::new(System {
         version,
         board,
@@ -192,7 +192,7 @@ async fn finish_growing(system: Arc<System>) {
 }
 
 async fn follow_kernel(console: Console, log: Log) {
-    if let Err(error) = logs::follow_kernel(log).await {
+    if let Err(error) = logs::intake::follow_kernel(log).await {
         console.say(4, &format!("the kernel's messages cannot be read: {error}"));
     }
 }

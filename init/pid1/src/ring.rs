@@ -1,7 +1,9 @@
 //! A bounded log: the newest lines of one source, each with a cursor that is never reused.
 //!
 //! A ring never grows beyond its bytes, whatever is written to it; what falls out is counted, so
-//! that a reader who comes back learns of the gap.
+//! that a reader who comes back learns of the gap. Lines lie one behind the other in pieces of
+//! [`CHUNK_BYTES`]: a line costs its bytes and [`HEADER_BYTES`], no allocation of its own, and room
+//! is made by giving up the oldest piece whole.
 
 use std::collections::VecDeque;
 
@@ -10,24 +12,51 @@ use kos_manifest::control::{LogEntry, LogPage};
 /// Longest line kept whole, in bytes; a longer one is cut into pieces of this size.
 pub const MAX_LINE: usize = 4096;
 
-/// What a line costs beside its bytes: the entry itself and its place in the queue.
-const ENTRY_BYTES: usize = 64;
+/// Before each line: time (8 bytes), level (1), length (2).
+const HEADER_BYTES: usize = 11;
+
+/// A piece of a ring: the longest line and its header fit, and a page of the allocator is used well.
+const CHUNK_BYTES: usize = MAX_LINE + HEADER_BYTES;
+
+/// First allocation of a piece, which doubles: a service that says one line costs no 4 KiB.
+const FIRST_BYTES: usize = 256;
+
+/// How much one answer may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Lines.
+    pub lines: usize,
+    /// Bytes of their messages; one line is given whatever its length.
+    pub bytes: usize,
+}
 
 /// The newest lines of one source, within a bound of bytes.
 #[derive(Debug)]
 pub struct Ring {
-    entries: VecDeque<LogEntry>,
+    chunks: VecDeque<Chunk>,
+    /// Cursor before which this ring never held anything.
+    start: u64,
+    /// Cursor of the oldest line held.
+    first: u64,
     next: u64,
     bytes: usize,
     capacity: usize,
 }
 
+#[derive(Debug, Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    lines: u32,
+}
+
 impl Ring {
-    /// An empty ring that holds at most `capacity` bytes.
-    pub fn new(capacity: usize) -> Self {
+    /// An empty ring that holds at most `capacity` bytes and counts its lines from `start`.
+    pub fn new(capacity: usize, start: u64) -> Self {
         Ring {
-            entries: VecDeque::new(),
-            next: 1,
+            chunks: VecDeque::new(),
+            start,
+            first: start,
+            next: start,
             bytes: 0,
             capacity,
         }
@@ -35,39 +64,78 @@ impl Ring {
 
     /// Adds a line; the oldest ones make room.
     pub fn push(&mut self, time_unix_ms: u64, level: u8, message: &str) {
-        let message: String = match message.char_indices().find(|(index, _)| *index >= MAX_LINE) {
-            Some((cut, _)) => message.get(..cut).unwrap_or_default().to_owned(),
-            None => message.to_owned(),
-        };
-        self.bytes += message.len() + ENTRY_BYTES;
-        self.entries.push_back(LogEntry {
-            cursor: self.next,
-            time_unix_ms,
-            level,
-            message,
-        });
+        let message = whole_letters(message, MAX_LINE);
+        let needed = HEADER_BYTES + message.len();
+        let fits = |chunk: &Chunk| chunk.bytes.len() + needed <= CHUNK_BYTES;
+        if !self.chunks.back().is_some_and(fits) {
+            self.chunks.push_back(Chunk::default());
+        }
+        // Always true: a chunk has just been made where there was none.
+        if let Some(chunk) = self.chunks.back_mut() {
+            let before = chunk.bytes.capacity();
+            chunk.reserve(needed);
+            self.bytes += chunk.bytes.capacity() - before;
+            chunk.put(time_unix_ms, level, message);
+        }
         self.next += 1;
-        while self.bytes > self.capacity {
-            let Some(old) = self.entries.pop_front() else {
-                break;
-            };
-            self.bytes -= old.message.len() + ENTRY_BYTES;
+        while self.bytes > self.capacity && self.chunks.len() > 1 {
+            self.give_up_oldest();
         }
     }
 
-    /// Lines from `cursor` on, at most `max`, oldest first.
-    pub fn page(&self, cursor: u64, max: usize) -> LogPage {
-        let first = self.next - self.entries.len() as u64;
-        let from = cursor.clamp(first, self.next);
-        let skip = usize::try_from(from - first).unwrap_or(usize::MAX);
-        let entries: Vec<LogEntry> = self.entries.iter().skip(skip).take(max).cloned().collect();
+    /// Gives up the oldest piece; whoever reads from there learns how many lines that were.
+    pub fn give_up_oldest(&mut self) {
+        if let Some(chunk) = self.chunks.pop_front() {
+            self.bytes -= chunk.bytes.capacity();
+            self.first += u64::from(chunk.lines);
+        }
+    }
+
+    /// Bytes that it has allocated for lines.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Cursor of the line that comes next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Lines from `cursor` on, oldest first.
+    pub fn page(&self, cursor: u64, most: Most) -> LogPage {
+        let from = cursor.clamp(self.first, self.next);
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut at = self.first;
+        for chunk in &self.chunks {
+            let after = at + u64::from(chunk.lines);
+            if after > from {
+                for (cursor, line) in (at..).zip(chunk.lines()) {
+                    if cursor < from {
+                        continue;
+                    }
+                    bytes += line.message.len();
+                    let is_full =
+                        entries.len() >= most.lines || (bytes > most.bytes && !entries.is_empty());
+                    if is_full {
+                        return self.paged(cursor, entries, from);
+                    }
+                    entries.push(LogEntry {
+                        cursor,
+                        time_unix_ms: line.time_unix_ms,
+                        level: line.level,
+                        message: line.message.to_owned(),
+                    });
+                }
+            }
+            at = after;
+        }
+        self.paged(cursor, entries, from)
+    }
+
+    fn paged(&self, asked: u64, entries: Vec<LogEntry>, from: u64) -> LogPage {
         let next = entries.last().map_or(from, |entry| entry.cursor + 1);
-        // A reader who starts at the beginning (0) has missed nothing that it asked for by name.
-        let dropped = if cursor == 0 {
-            first - 1
-        } else {
-            from.saturating_sub(cursor)
-        };
+        let dropped = from.saturating_sub(asked.max(self.start));
         LogPage {
             entries,
             next,
@@ -77,8 +145,60 @@ impl Ring {
 
     /// Whether there is anything from `cursor` on.
     pub fn has(&self, cursor: u64) -> bool {
-        cursor < self.next && !self.entries.is_empty()
+        cursor < self.next && self.first < self.next
     }
+}
+
+/// A line as it lies in a chunk.
+struct Line<'a> {
+    time_unix_ms: u64,
+    level: u8,
+    message: &'a str,
+}
+
+impl Chunk {
+    /// Doubles as a vector does, but never beyond the size of a piece.
+    fn reserve(&mut self, needed: usize) {
+        let wanted = self.bytes.len() + needed;
+        if wanted > self.bytes.capacity() {
+            let doubled = (self.bytes.capacity() * 2).clamp(FIRST_BYTES, CHUNK_BYTES);
+            self.bytes
+                .reserve_exact(doubled.max(wanted) - self.bytes.len());
+        }
+    }
+
+    fn put(&mut self, time_unix_ms: u64, level: u8, message: &str) {
+        // At most MAX_LINE, which fits.
+        let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
+        self.bytes.extend_from_slice(&time_unix_ms.to_le_bytes());
+        self.bytes.push(level);
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(message.as_bytes());
+        self.lines += 1;
+    }
+
+    fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (time, after) = rest.split_first_chunk::<8>()?;
+            let (level, after) = after.split_first()?;
+            let (length, after) = after.split_first_chunk::<2>()?;
+            let (message, after) =
+                after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+            rest = after;
+            Some(Line {
+                time_unix_ms: u64::from_le_bytes(*time),
+                level: *level,
+                // What was put in as text comes out as text.
+                message: std::str::from_utf8(message).unwrap_or_default(),
+            })
+        })
+    }
+}
+
+/// The beginning of a text, at most `most` bytes, whole letters.
+fn whole_letters(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
 }
 
 /// Takes systemd's severity prefix `<N>` off a line.
@@ -126,6 +246,11 @@ impl LineCutter {
 mod tests {
     use super::*;
 
+    const ALL: Most = Most {
+        lines: 1000,
+        bytes: 1 << 20,
+    };
+
     fn messages(page: &LogPage) -> Vec<&str> {
         page.entries
             .iter()
@@ -135,39 +260,84 @@ mod tests {
 
     #[test]
     fn readers_continue_where_they_stopped() {
-        let mut ring = Ring::new(4096);
+        let mut ring = Ring::new(4096, 1);
         for text in ["one", "two", "three"] {
-            ring.push(0, 6, text);
+            ring.push(7, 3, text);
         }
-        let page = ring.page(0, 2);
+        let page = ring.page(0, Most { lines: 2, ..ALL });
         assert_eq!(messages(&page), ["one", "two"]);
-        let page = ring.page(page.next, 10);
+        assert_eq!((page.entries[1].cursor, page.dropped), (2, 0));
+        assert_eq!(
+            (page.entries[1].time_unix_ms, page.entries[1].level),
+            (7, 3)
+        );
+        let page = ring.page(page.next, ALL);
         assert_eq!(messages(&page), ["three"]);
         assert!(!ring.has(page.next));
         ring.push(0, 6, "four");
         assert!(ring.has(page.next));
-        assert_eq!(messages(&ring.page(page.next, 10)), ["four"]);
+        assert_eq!(messages(&ring.page(page.next, ALL)), ["four"]);
     }
 
     #[test]
     fn a_ring_is_bounded_and_tells_the_gap() {
-        let mut ring = Ring::new(10 * (ENTRY_BYTES + 1));
+        let mut ring = Ring::new(10 * CHUNK_BYTES, 1);
+        let line = "x".repeat(1000);
         for _ in 0..100 {
-            ring.push(0, 6, "x");
+            ring.push(0, 6, &line);
         }
-        let page = ring.page(5, 1000);
-        assert_eq!(page.entries.len(), 10);
-        assert_eq!(page.dropped, 91 - 5);
+        assert!(ring.bytes() <= 10 * CHUNK_BYTES);
+        let page = ring.page(5, ALL);
+        // Four lines fit a piece, and ten pieces the ring.
+        assert_eq!(page.entries.len(), 40);
+        assert_eq!(page.dropped, 61 - 5);
         assert_eq!(page.next, 101);
-        assert!(ring.bytes <= ring.capacity);
+        // One who asks for the beginning learns what was before.
+        assert_eq!(ring.page(0, ALL).dropped, 60);
+    }
+
+    #[test]
+    fn a_quiet_ring_costs_little_and_an_answer_has_its_bytes() {
+        let mut ring = Ring::new(256 * 1024, 1);
+        assert_eq!(ring.bytes(), 0);
+        ring.push(0, 6, "ready");
+        assert!(ring.bytes() <= 256, "{}", ring.bytes());
+        for _ in 0..100 {
+            ring.push(0, 6, &"y".repeat(100));
+        }
+        let page = ring.page(2, Most { bytes: 1000, ..ALL });
+        assert_eq!((page.entries.len(), page.next), (10, 12));
+        let page = ring.page(2, Most { bytes: 1, ..ALL });
+        assert_eq!(page.entries.len(), 1);
+    }
+
+    #[test]
+    fn a_ring_that_follows_another_counts_on() {
+        let mut ring = Ring::new(4096, 500);
+        ring.push(0, 6, "again");
+        let page = ring.page(20, ALL);
+        assert_eq!((page.entries[0].cursor, page.dropped), (500, 0));
+        ring.give_up_oldest();
+        assert_eq!(ring.page(20, ALL).dropped, 1);
+        assert!(!ring.has(20));
     }
 
     #[test]
     fn a_cursor_from_the_future_waits_for_what_comes() {
-        let mut ring = Ring::new(4096);
+        let mut ring = Ring::new(4096, 1);
         ring.push(0, 6, "one");
-        let page = ring.page(u64::MAX, 10);
+        let page = ring.page(u64::MAX, ALL);
         assert_eq!((page.entries.len(), page.next), (0, 2));
+    }
+
+    #[test]
+    fn long_lines_are_cut_between_letters() {
+        let mut ring = Ring::new(64 * 1024, 1);
+        ring.push(0, 6, &"\u{e4}".repeat(MAX_LINE));
+        ring.push(0, 6, &format!("x{}", "\u{e4}".repeat(MAX_LINE)));
+        let page = ring.page(0, ALL);
+        assert_eq!(page.entries[0].message.len(), MAX_LINE);
+        assert_eq!(page.entries[1].message.len(), MAX_LINE - 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use kos_sys::clock::boottime_milliseconds;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::console::Console;
-use crate::logs::{Log, SERVICE_RING_BYTES};
+use crate::logs::Log;
 use crate::reaper::Reaper;
 use crate::shutdown;
 use crate::task::{Command, Dependency, Parts, Request, ServiceTask, ServiceView};
@@ -90,7 +90,7 @@ impl Supervisor {
                 service: service.clone(),
                 commands,
                 view,
-                log: Log::new(SERVICE_RING_BYTES),
+                log: shared.console.logs().open(&service.name),
             };
             handles.insert(service.name.clone(), handle);
             ends.insert(service.name.clone(), (requests, publish));

@@ -180,7 +180,7 @@ impl ServiceTask {
                     console.say_only_aloud(&format!("{name}: {line}"));
                 }
             };
-            if let Err(error) = crate::logs::follow_output(reader, log, echo).await {
+            if let Err(error) = crate::logs::intake::follow_output(reader, log, echo).await {
                 console.say(3, &format!("output of {name} is lost from now on: {error}"));
             }
         });

@@ -1,8 +1,8 @@
 //! The client of PID 1's control interface, `org.kos.Init1`.
 
 pub use kos_manifest::control::{
-    DataProblem, LogEntry, LogPage, MAX_RESET_REASON, PhaseRecord, SOCKET, ServiceStatus, State,
-    SystemStatus,
+    DataProblem, LogBatch, LogCursor, LogEntry, LogPage, LogPart, MAX_RESET_REASON, PhaseRecord,
+    SOCKET, ServiceStatus, State, SystemStatus,
 };
 
 /// PID 1's manager object. Every method may fail with `org.freedesktop.DBus.Error.AccessDenied`
@@ -31,6 +31,18 @@ pub trait Init1 {
     /// `max`; `cursor` 0 starts at the oldest. When there are none yet, the answer waits for up to
     /// `wait_ms` (at most 30,000).
     fn read_log(&self, name: &str, cursor: u64, max: u32, wait_ms: u32) -> zbus::Result<LogPage>;
+    /// What all logs have from `cursors` on, at most `max` lines in all; a log that is not among the
+    /// cursors is read from its beginning. `boot` is the boot that the cursors are of ([`LogBatch`]
+    /// says which this is); with another one's, every log is read from its beginning. When there is
+    /// nothing yet, the answer waits for up to `wait_ms` (at most 30,000). An answer has a bound of
+    /// bytes as well: ask again from where it ends.
+    fn read_logs(
+        &self,
+        boot: &str,
+        cursors: &[LogCursor],
+        max: u32,
+        wait_ms: u32,
+    ) -> zbus::Result<LogBatch>;
     /// Waits for up to `wait_ms` (at most 30,000) until something about any service or the machine
     /// has changed since `generation`; returns the generation now. Start with 0.
     fn wait_change(&self, generation: u64, wait_ms: u32) -> zbus::Result<u64>;
