@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("kos-qemu", &[]),
     ("xtask", &["kos-manifest", "kos-qemu"]),
     ("kos-tests", &["kos-manifest", "kos-qemu"]),
-    ("kos-test-programs", &[]),
+    ("kos-test-programs", &["kos-manifest", "kos-sys"]),
 ];
 
 /// Crates that must not be reached, by however many steps, and why.

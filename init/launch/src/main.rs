@@ -8,6 +8,7 @@
 //! It works between fork and exec: no runtime, no threads, no network, and nothing here is policy.
 //! What the sandbox contains and may do is the spec's business.
 
+mod descriptors;
 mod program;
 mod report;
 mod root;
@@ -20,7 +21,7 @@ use anyhow::{Context, anyhow, ensure};
 use kos_manifest::launch::{LAUNCH_FAILED, LaunchSpec, MAX_SPEC_BYTES, SPEC_FD, Step};
 use kos_sys::exec::{Fork, fork_single_threaded};
 use kos_sys::signals::Waited;
-use kos_sys::{hostname, process, sockets};
+use kos_sys::{hostname, loopback, process, sockets};
 
 use crate::report::{At, Failure, Reports};
 
@@ -46,6 +47,9 @@ fn launch(reports: &Reports) -> Result<ExitCode, Failure> {
     let spec = read_spec().at(Step::Spec)?;
     hostname::set(&spec.name).at(Step::Hostname)?;
     let contents = root::build(&spec).at(Step::Mounts)?;
+    if spec.loopback {
+        loopback::bring_up().at(Step::Network)?;
+    }
     // From before the fork, so that no signal that comes meanwhile is lost.
     let signals = Waited::block(&supervise::SIGNALS);
     match fork_single_threaded().at(Step::Fork)? {

@@ -8,11 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use kos_manifest::launch::{Access, LaunchSpec, View};
+use kos_manifest::launch::{Access, CREDENTIALS_DIRECTORY, LaunchSpec, View};
 use kos_sys::tree::{
     Attributes, Kind, Tree, is_directory, make_beneath, open_directory, open_source,
 };
 use kos_sys::{mount, process, sysctl, tree};
+
+use crate::descriptors;
 
 /// Where the new root is put together: the image has the first; the second is everywhere, and what
 /// it hides is opened already. Nobody but this process ever sees it there.
@@ -32,7 +34,8 @@ const COVER_OPTIONS: [(&str, &str); 3] = [("size", "4k"), ("mode", "0555"), ("nr
 const BYTES_PER_TMP_FILE: u64 = 4096;
 const FEWEST_TMP_FILES: u64 = 64;
 
-/// What of `/proc` stays besides the processes themselves: what runtimes ask to size themselves.
+/// What of `/proc` stays, for a service that is shown anything of it, besides the processes
+/// themselves: what runtimes ask to size themselves.
 const PROC_VISIBLE: [&str; 9] = [
     "cpuinfo",
     "filesystems",
@@ -45,13 +48,16 @@ const PROC_VISIBLE: [&str; 9] = [
     "swaps",
 ];
 
-/// What is in the sandbox, for Landlock.
-#[derive(Debug, Default)]
+/// What is in the sandbox, for Landlock, and the way back to what is not.
+#[derive(Debug)]
 pub struct Contents {
     /// Paths with what may be done there.
     pub views: Vec<(PathBuf, Access)>,
     /// Device nodes.
     pub devices: Vec<PathBuf>,
+    /// The machine's `/proc`, which can be written to, for the mapping of a user namespace. It
+    /// closes when the program is executed.
+    pub outer_proc: OwnedFd,
 }
 
 /// What is opened before the first mount.
@@ -74,7 +80,14 @@ pub fn build(spec: &LaunchSpec) -> Result<Contents> {
         .attach(open_directory(place)?.as_fd())?;
     // Opened again: now it is the new mount.
     let root = open_directory(place)?;
-    let mut contents = Contents::default();
+    let mut contents = Contents {
+        views: Vec::new(),
+        devices: Vec::new(),
+        outer_proc: open_directory(Path::new("/proc"))?,
+    };
+    if !spec.writable_code {
+        forbid_executable_memory_files()?;
+    }
     mount_proc(&root, &sources, &mut contents)?;
     mount_devices(&root, &sources, &mut contents)?;
     mount_tmp(&root, spec.tmp_bytes, &mut contents)?;
@@ -87,6 +100,7 @@ pub fn build(spec: &LaunchSpec) -> Result<Contents> {
     show(&root, &sources.program, &spec.program, Access::Execute)
         .with_context(|| format!("cannot show the program {}", spec.program.display()))?;
     contents.views.push((spec.program.clone(), Access::Execute));
+    name_credentials(&root, spec, &mut contents)?;
     tree::restrict_mount(root.as_fd(), Attributes::MOUNT_ATTR_RDONLY, "the new root")?;
     mount::pivot_into(place)?;
     Ok(contents)
@@ -163,14 +177,28 @@ fn attach(root: BorrowedFd<'_>, tree: &Tree, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// The sandbox's own processes, read-only, and of the rest of `/proc` only [`PROC_VISIBLE`] and
-/// what a view is going to show below it. Everything else is covered: by an empty directory, or
-/// by `/dev/null`. (`subset=pid` would hide `meminfo` and `cpuinfo` too, which runtimes need.)
+/// The sandbox's own processes, read-only; those that the program may not look into, the launcher
+/// first of all, are not even seen. The rest of `/proc` does not exist, unless a view is going to show
+/// something of it: then [`PROC_VISIBLE`] and that stay, and everything else is covered.
 fn mount_proc(root: &OwnedFd, sources: &Sources, contents: &mut Contents) -> Result<()> {
-    let proc = Tree::filesystem("proc", &[], nothing_special())?;
+    let shown = |view: &View| view.target.starts_with("/proc");
+    let whole = sources.views.iter().any(|(view, _)| shown(view));
+    let mut options = vec![("hidepid", "invisible")];
+    if !whole {
+        options.push(("subset", "pid"));
+    }
+    let proc = Tree::filesystem("proc", &options, nothing_special())?;
     attach(root.as_fd(), &proc, "/proc")?;
-    forbid_executable_memory_files()?;
     proc.restrict(Attributes::MOUNT_ATTR_RDONLY)?;
+    if whole {
+        cover_proc(root, sources)?;
+    }
+    contents.views.push((PathBuf::from("/proc"), Access::Read));
+    Ok(())
+}
+
+/// Covers what is not to be seen: a directory by an empty one, a file by `/dev/null`.
+fn cover_proc(root: &OwnedFd, sources: &Sources) -> Result<()> {
     let at = make_beneath(root.as_fd(), Path::new("/proc"), Kind::Directory)?;
     let mut covers = Covers::default();
     for entry in std::fs::read_dir(sources.place.join("proc")).context("cannot list /proc")? {
@@ -194,7 +222,6 @@ fn mount_proc(root: &OwnedFd, sources: &Sources, contents: &mut Contents) -> Res
         };
         covers.cover(at.as_fd(), Path::new(&name), kind, &sources.null)?;
     }
-    contents.views.push((PathBuf::from("/proc"), Access::Read));
     Ok(())
 }
 
@@ -233,10 +260,10 @@ impl Covers {
     }
 }
 
-/// Memory files are not executable unless asked for, which the system-call filter forbids. The
-/// setting is the pid namespace's own; a kernel older than 6.3 has none.
+/// No memory file of this pid namespace is executable, and none can be asked for that is (the
+/// system-call filter forbids it, too). A kernel older than 6.3 has no such setting.
 fn forbid_executable_memory_files() -> Result<()> {
-    match sysctl::write("vm.memfd_noexec", "1") {
+    match sysctl::write("vm.memfd_noexec", "2") {
         Err(error) if !is_missing(&error) => Err(error.into()),
         _ => Ok(()),
     }
@@ -254,6 +281,19 @@ fn mount_devices(root: &OwnedFd, sources: &Sources, contents: &mut Contents) -> 
         contents.devices.push(path.clone());
     }
     dev.restrict(Attributes::MOUNT_ATTR_RDONLY)?;
+    Ok(())
+}
+
+/// The secrets' names are links in the new root itself, and cost no mount.
+fn name_credentials(root: &OwnedFd, spec: &LaunchSpec, contents: &mut Contents) -> Result<()> {
+    if spec.credentials.is_empty() {
+        return Ok(());
+    }
+    for (path, target) in descriptors::credential_links(spec) {
+        tree::link_beneath(root.as_fd(), &path, &target)?;
+    }
+    let directory = PathBuf::from(CREDENTIALS_DIRECTORY);
+    contents.views.push((directory, Access::Read));
     Ok(())
 }
 

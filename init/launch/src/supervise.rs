@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use kos_manifest::launch::{LaunchReport, Step};
-use kos_sys::filter::Filter;
+use kos_sys::filter::{Calls, Filter, Internet};
 use kos_sys::identity;
 use kos_sys::process::signal_child;
 use kos_sys::reap::{self, Exit};
@@ -57,7 +57,13 @@ pub fn supervise(
     identity::set_dumpable(false).at(Step::Identity)?;
     identity::no_new_privileges().at(Step::Identity)?;
     let calls: Vec<String> = CALLS.iter().map(|call| (*call).to_owned()).collect();
-    Filter::compile(&calls, None)
+    let calls = Calls {
+        names: &calls,
+        program: None,
+        internet: Internet::Streams,
+        writable_code: false,
+    };
+    Filter::compile(&calls)
         .at(Step::Seccomp)?
         .install()
         .at(Step::Seccomp)?;

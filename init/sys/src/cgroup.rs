@@ -159,6 +159,14 @@ impl Cgroup {
         self.set("memory.high", &or_max(bytes))
     }
 
+    /// Memory in bytes that is not reclaimed from the group while others have more than theirs.
+    ///
+    /// # Errors
+    /// As [`Cgroup::set`].
+    pub fn memory_low(&self, bytes: u64) -> Result<(), SysError> {
+        self.set("memory.low", &bytes.to_string())
+    }
+
     /// Limit of swap in bytes. Without swap in the kernel there is no file and nothing to limit.
     ///
     /// # Errors
@@ -215,6 +223,24 @@ impl Cgroup {
         unless_missing(self.set("io.weight", &format!("default {weight}")))
     }
 
+    /// Bytes per second that the group reads from and writes to a disk at most; `None` is no limit.
+    /// `device` is the whole disk's number, major and minor: a partition has no queue of its own.
+    ///
+    /// # Errors
+    /// As [`Cgroup::set`]; `ENODEV` when there is no such disk.
+    pub fn io_max(
+        &self,
+        (major, minor): (u32, u32),
+        read: Option<u64>,
+        write: Option<u64>,
+    ) -> Result<(), SysError> {
+        let (read, write) = (or_max(read), or_max(write));
+        self.set(
+            "io.max",
+            &format!("{major}:{minor} rbps={read} wbps={write}"),
+        )
+    }
+
     /// Moves a process into the group.
     ///
     /// # Errors
@@ -231,7 +257,15 @@ impl Cgroup {
         self.set("cgroup.kill", "1")
     }
 
-    /// Stops or continues every process of the group.
+    /// The group's file of waiting times, for a [`crate::psi::Trigger`]; `resource` is `memory`,
+    /// `cpu` or `io`.
+    pub fn pressure_file(&self, resource: &str) -> PathBuf {
+        self.path.join(format!("{resource}.pressure"))
+    }
+
+    /// Stops or continues every process of the group. The kernel does it soon, not at once:
+    /// `cgroup.events` changes when it is done, which wakes whoever watches it, and
+    /// [`Cgroup::frozen`] says so.
     ///
     /// # Errors
     /// As [`Cgroup::set`].
@@ -268,6 +302,14 @@ impl Cgroup {
     /// The group is gone.
     pub fn populated(&self) -> Result<bool, SysError> {
         Ok(self.keyed("cgroup.events", "populated")? == 1)
+    }
+
+    /// Whether every process of the group is stopped by [`Cgroup::freeze`].
+    ///
+    /// # Errors
+    /// The group is gone.
+    pub fn frozen(&self) -> Result<bool, SysError> {
+        Ok(self.keyed("cgroup.events", "frozen")? == 1)
     }
 
     /// Memory in use, in bytes.
@@ -377,9 +419,11 @@ mod tests {
     fn limits_are_written_as_the_kernel_reads_them() {
         let directory = tempfile::tempdir().unwrap();
         let group = CgroupRoot::new(directory.path()).create("a").unwrap();
-        for file in ["memory.max", "cpu.max"] {
+        for file in ["memory.max", "memory.low", "cpu.max", "io.max"] {
             write(&group.path().join(file), "");
         }
+        group.memory_low(1 << 16).unwrap();
+        group.io_max((254, 0), Some(1 << 20), None).unwrap();
         group.memory_max(Some(1 << 20)).unwrap();
         group.cpu_max(None, 100_000).unwrap();
         group.io_weight(50).unwrap();
@@ -387,6 +431,8 @@ mod tests {
         let told = |file: &str| std::fs::read_to_string(group.path().join(file)).unwrap();
         assert_eq!(told("memory.max"), "1048576");
         assert_eq!(told("cpu.max"), "max 100000");
+        assert_eq!(told("memory.low"), "65536");
+        assert_eq!(told("io.max"), "254:0 rbps=1048576 wbps=max");
         let error = group.pids_max(3).unwrap_err();
         assert!(error.full().contains("pids.max"), "{}", error.full());
     }
@@ -408,7 +454,7 @@ mod tests {
             (events.high, events.max, events.oom, events.oom_kill),
             (2, 5, 1, 3)
         );
-        assert!(group.populated().unwrap());
+        assert!(group.populated().unwrap() && !group.frozen().unwrap());
         assert_eq!(group.processes().unwrap(), [4, 17]);
         assert!(
             group

@@ -62,6 +62,27 @@ pub fn close_on_exec_from(first: RawFd) -> Result<(), SysError> {
     Ok(())
 }
 
+/// Gives `count` descriptors from `first` upwards the numbers from `target` upwards and lets the next
+/// program have them. What had those numbers is closed, so this is the last thing before exec.
+///
+/// # Errors
+/// `target` is not below `first`, or one of the descriptors is not open.
+pub fn pass_on(first: RawFd, count: usize, target: RawFd) -> Result<(), SysError> {
+    if target < 3 || target >= first {
+        let reason = format!("they cannot go to {target}");
+        return Err(SysError::refused("pass on descriptors from", first, reason));
+    }
+    for (source, target) in (first..).zip(target..).take(count) {
+        // SAFETY: numbers only. The two differ, so the new one stays open at exec. What it closes
+        // belongs to nobody who still uses it: the contract of this function.
+        if unsafe { libc::dup3(source, target, 0) } < 0 {
+            let error = io::Error::last_os_error();
+            return Err(error).told("pass on descriptor", source);
+        }
+    }
+    Ok(())
+}
+
 /// A program with its arguments and environment, laid out in memory as `execve` wants them.
 ///
 /// The addresses stay the same for the life of the value: a system-call filter can allow exactly

@@ -38,8 +38,48 @@ const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
 /// `MFD_EXEC`: a memory file that can be executed.
 const MEMORY_FILE_EXECUTABLE: u64 = 0x10;
 
-/// ioctl requests that put words into a terminal's mouth or change what it is.
-const TERMINAL_REQUESTS: [u64; 3] = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD];
+/// ioctl requests that nobody gets: those that put words into a terminal's mouth or change what it
+/// is, and those with which a file's owner takes it out of its quota (`FS_IOC_SETFLAGS`,
+/// `FS_IOC_FSSETXATTR`).
+const FORBIDDEN_REQUESTS: [u64; 5] = [
+    libc::TIOCSTI,
+    libc::TIOCLINUX,
+    libc::TIOCSETD,
+    0x4008_6602,
+    0x401c_5820,
+];
+
+/// The part of a socket's type that is its type; the rest is flags (`SOCK_TYPE_MASK`).
+const SOCKET_TYPE: u64 = 0xf;
+
+/// In the flags of what sends: opens a TCP connection on the way, past Landlock's ports.
+const FAST_OPEN: u64 = libc::MSG_FASTOPEN as u64;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Calls<'a> {
+    /// Names of the calls that are allowed; see [`Filter::compile`].
+    pub names: &'a [String],
+    /// Whose one `execve`, with exactly its three addresses, is allowed as well: a launcher's last
+    /// call. Its addresses mean nothing to the program after it.
+    pub program: Option<&'a Program>,
+    /// What a socket of the internet may be, where the names allow one at all.
+    pub internet: Internet,
+    /// Whether memory may be mapped writable and executable at once.
+    pub writable_code: bool,
+}
+
+/// Kinds of internet sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Internet {
+    /// TCP: what Landlock's port rules reach. (Multipath TCP and SCTP, which they do not reach, are
+    /// streams by type and no TCP by protocol.)
+    Streams,
+    /// TCP and UDP.
+    Datagrams,
+    /// All that the kernel has and the process's capabilities allow.
+    Any,
+}
 
 /// A compiled filter.
 pub struct Filter {
@@ -64,21 +104,18 @@ impl Filter {
     /// `socket/netlink`, `socket/packet` allow `socket` for one family only, and `clone/thread`
     /// allows `clone` for threads but not for processes.
     ///
-    /// With `program`, the one `execve` with exactly its three addresses is allowed as well: a
-    /// launcher's last call. Its addresses mean nothing to the program after it.
-    ///
     /// # Errors
     /// A name that no architecture of kOS knows; one that only another architecture knows is
     /// passed over.
-    pub fn compile(names: &[String], program: Option<&Program>) -> Result<Self, SysError> {
+    pub fn compile(calls: &Calls<'_>) -> Result<Self, SysError> {
         let mut allowed: BTreeMap<i64, Allowed> = BTreeMap::new();
-        for name in names {
-            let Some((number, when)) = rule(name)? else {
+        for name in calls.names {
+            let Some((number, when)) = rule(name, calls)? else {
                 continue;
             };
             allow(&mut allowed, number, when);
         }
-        if let Some(program) = program {
+        if let Some(program) = calls.program {
             let mut conditions = Vec::new();
             for (index, address) in (0u8..).zip(program.addresses()) {
                 conditions.push(condition(index, Width::Whole, SeccompCmpOp::Eq, address)?);
@@ -144,7 +181,7 @@ fn allow(allowed: &mut BTreeMap<i64, Allowed>, number: i64, when: Allowed) {
 }
 
 /// The number of a name here, and when it is allowed.
-fn rule(name: &str) -> Result<Option<(i64, Allowed)>, SysError> {
+fn rule(name: &str, calls: &Calls<'_>) -> Result<Option<(i64, Allowed)>, SysError> {
     let unknown = || SysError::refused("find system call", name, "no architecture has it");
     let (call, form) = match name.split_once('/') {
         Some((call, form)) => (call, Some(form)),
@@ -159,45 +196,59 @@ fn rule(name: &str) -> Result<Option<(i64, Allowed)>, SysError> {
         }
     };
     let when = match form {
-        None => conditions(call)?,
+        None => conditions(call, calls)?,
         Some("thread") if call == "clone" => Allowed::When(vec![new_thread()?]),
-        Some(form) => Allowed::When(socket_family(call, form).ok_or_else(unknown)??),
+        Some("inet") if call == "socket" => Allowed::When(internet_sockets(calls.internet)?),
+        Some(form) => Allowed::When(vec![socket_family(call, form).ok_or_else(unknown)??]),
     };
     Ok(Some((number, when)))
 }
 
 /// The arguments with which a call is harmless.
-fn conditions(call: &str) -> Result<Allowed, SysError> {
-    let rule = match call {
-        "clone" => all_of(vec![condition(
-            0,
-            Width::Whole,
-            SeccompCmpOp::MaskedEq(NEW_NAMESPACES),
-            0,
-        )?])?,
-        "memfd_create" => all_of(vec![condition(
-            1,
-            Width::Half,
-            SeccompCmpOp::MaskedEq(MEMORY_FILE_EXECUTABLE),
-            0,
-        )?])?,
+fn conditions(call: &str, calls: &Calls<'_>) -> Result<Allowed, SysError> {
+    let rules = match call {
+        "clone" => vec![without(0, Width::Whole, NEW_NAMESPACES)?],
+        "memfd_create" => vec![without(1, Width::Half, MEMORY_FILE_EXECUTABLE)?],
+        // Writable or executable, or neither. That memory becomes executable later is the kernel's
+        // to refuse (`identity::refuse_new_code`), which knows what it was before.
+        "mmap" | "mprotect" | "pkey_mprotect" if !calls.writable_code => vec![
+            without(2, Width::Whole, libc::PROT_WRITE as u64)?,
+            without(2, Width::Whole, libc::PROT_EXEC as u64)?,
+        ],
+        "sendmsg" => vec![without(2, Width::Half, FAST_OPEN)?],
+        "sendto" | "sendmmsg" => vec![without(3, Width::Half, FAST_OPEN)?],
         // Asking is harmless, setting turns address randomisation off.
-        "personality" => all_of(vec![condition(
-            0,
-            Width::Half,
-            SeccompCmpOp::Eq,
-            0xffff_ffff,
-        )?])?,
+        "personality" => vec![equal(0, 0xffff_ffff)?],
         "ioctl" => {
             let mut requests = Vec::new();
-            for request in TERMINAL_REQUESTS {
+            for request in FORBIDDEN_REQUESTS {
                 requests.push(condition(1, Width::Half, SeccompCmpOp::Ne, request)?);
             }
-            all_of(requests)?
+            vec![all_of(requests)?]
         }
         _ => return Ok(Allowed::Always),
     };
-    Ok(Allowed::When(vec![rule]))
+    Ok(Allowed::When(rules))
+}
+
+/// None of these bits in an argument.
+fn without(index: u8, width: Width, bits: u64) -> Result<SeccompRule, SysError> {
+    all_of(vec![condition(
+        index,
+        width,
+        SeccompCmpOp::MaskedEq(bits),
+        0,
+    )?])
+}
+
+/// An argument of 32 bits with one value.
+fn equal(index: u8, value: u64) -> Result<SeccompRule, SysError> {
+    all_of(vec![condition(
+        index,
+        Width::Half,
+        SeccompCmpOp::Eq,
+        value,
+    )?])
 }
 
 /// `clone` with `CLONE_THREAD` and no new namespace.
@@ -207,23 +258,44 @@ fn new_thread() -> Result<SeccompRule, SysError> {
     all_of(vec![condition(0, Width::Whole, compare, thread)?])
 }
 
-fn socket_family(call: &str, form: &str) -> Option<Result<Vec<SeccompRule>, SysError>> {
-    let families: &[libc::c_int] = match (call, form) {
-        ("socket", "unix") => &[libc::AF_UNIX],
-        ("socket", "inet") => &[libc::AF_INET, libc::AF_INET6],
-        ("socket", "netlink") => &[libc::AF_NETLINK],
-        ("socket", "packet") => &[libc::AF_PACKET],
+fn socket_family(call: &str, form: &str) -> Option<Result<SeccompRule, SysError>> {
+    let family = match (call, form) {
+        ("socket", "unix") => libc::AF_UNIX,
+        ("socket", "netlink") => libc::AF_NETLINK,
+        ("socket", "packet") => libc::AF_PACKET,
         _ => return None,
     };
-    let rule = |family: &libc::c_int| {
-        all_of(vec![condition(
-            0,
-            Width::Half,
-            SeccompCmpOp::Eq,
-            *family as u64,
-        )?])
-    };
-    Some(families.iter().map(rule).collect())
+    Some(equal(0, family as u64))
+}
+
+fn internet_sockets(internet: Internet) -> Result<Vec<SeccompRule>, SysError> {
+    /// Of a type, the kernel's choice (0) or what it names.
+    const STREAMS: [(libc::c_int, libc::c_int); 2] = [
+        (libc::SOCK_STREAM, 0),
+        (libc::SOCK_STREAM, libc::IPPROTO_TCP),
+    ];
+    const DATAGRAMS: [(libc::c_int, libc::c_int); 2] =
+        [(libc::SOCK_DGRAM, 0), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)];
+    let mut rules = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let kinds = match internet {
+            Internet::Streams => STREAMS.to_vec(),
+            Internet::Datagrams => [STREAMS, DATAGRAMS].concat(),
+            Internet::Any => {
+                rules.push(equal(0, family as u64)?);
+                continue;
+            }
+        };
+        for (kind, protocol) in kinds {
+            let masked = SeccompCmpOp::MaskedEq(SOCKET_TYPE);
+            rules.push(all_of(vec![
+                condition(0, Width::Half, SeccompCmpOp::Eq, family as u64)?,
+                condition(1, Width::Half, masked, kind as u64)?,
+                condition(2, Width::Half, SeccompCmpOp::Eq, protocol as u64)?,
+            ])?);
+        }
+    }
+    Ok(rules)
 }
 
 /// How much of an argument counts: what the kernel reads as `int` has nothing in its upper half.
@@ -272,7 +344,12 @@ mod tests {
 
     fn compile(names: &[&str]) -> Result<Filter, SysError> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        Filter::compile(&names, None)
+        Filter::compile(&Calls {
+            names: &names,
+            program: None,
+            internet: Internet::Streams,
+            writable_code: false,
+        })
     }
 
     #[test]
@@ -363,5 +440,56 @@ mod tests {
         });
         let denied = libc::EPERM;
         assert_eq!(result, [0, denied, denied, libc::EBADF, denied, 0]);
+    }
+
+    #[test]
+    fn of_the_internet_only_tcp_is_left() {
+        let kinds = [
+            (libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0),
+            (libc::SOCK_STREAM, libc::IPPROTO_TCP),
+            (libc::SOCK_STREAM, libc::IPPROTO_MPTCP),
+            (libc::SOCK_STREAM, libc::IPPROTO_SCTP),
+            (libc::SOCK_DGRAM, 0),
+            (libc::SOCK_RAW, libc::IPPROTO_TCP),
+        ];
+        let result = under(&["socket/inet", "sendto"], || {
+            let mut errors = kinds.map(|(kind, protocol)| {
+                // SAFETY: numbers only; the descriptors stay open until the test's end.
+                errno_of(unsafe { libc::socket(libc::AF_INET, kind, protocol) }.into())
+            });
+            for (place, flags) in [(3, libc::MSG_FASTOPEN), (5, 0)] {
+                // SAFETY: no memory is passed; the descriptor is none.
+                let sent =
+                    unsafe { libc::sendto(-1, std::ptr::null(), 0, flags, std::ptr::null(), 0) };
+                // Two of the kinds make way for two ways of sending.
+                errors[place] = 1000 * errors[place] + errno_of(sent as libc::c_long);
+            }
+            errors
+        });
+        let denied = libc::EPERM;
+        let sent = [1000 * denied + denied, 1000 * denied + libc::EBADF];
+        assert_eq!(result, [0, 0, denied, sent[0], denied, sent[1]]);
+    }
+
+    #[test]
+    fn memory_is_not_writable_and_executable() {
+        let result = under(&["pkey_mprotect"], || {
+            [
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::PROT_READ | libc::PROT_EXEC,
+                libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
+            ]
+            .map(|protection| {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                // SAFETY: new memory at a place of the kernel's choice.
+                let memory =
+                    unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
+                if memory == libc::MAP_FAILED {
+                    return errno_of(-1);
+                }
+                0
+            })
+        });
+        assert_eq!(result, [0, 0, libc::EPERM]);
     }
 }

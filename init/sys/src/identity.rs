@@ -1,7 +1,9 @@
-//! Who a process is and what it may: ids, capabilities, `no_new_privs`, resource limits.
+//! Who a process is and what it may: ids, capabilities, `no_new_privs`, memory that is no code,
+//! resource limits.
 //!
 //! Everything here acts on the calling thread; only a single-threaded process may use it.
 
+use kos_manifest::launch::ProcessLimits;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid, capabilities,
@@ -61,6 +63,25 @@ pub fn assume(uid: u32, gid: u32, keep: CapabilitySet) -> Result<(), SysError> {
     verify(uid, gid, wanted)
 }
 
+/// Gives up every capability for good: what is left of [`assume`] for a process in a user namespace
+/// that it has just made, where it has all of them.
+///
+/// # Errors
+/// As [`assume`].
+pub fn give_up_capabilities(uid: u32, gid: u32) -> Result<(), SysError> {
+    clear_ambient_capability_set().told("clear", "the ambient capabilities")?;
+    drop_bounding_set(NO_CAPABILITIES)?;
+    let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
+    set_capabilities_secure_bits(bits).told("lock", "the rights of user 0")?;
+    let none = CapabilitySets {
+        effective: NO_CAPABILITIES,
+        permitted: NO_CAPABILITIES,
+        inheritable: NO_CAPABILITIES,
+    };
+    set_capabilities(None, none).told("reduce", "the capabilities")?;
+    verify(uid, gid, none)
+}
+
 fn drop_bounding_set(keep: CapabilitySet) -> Result<(), SysError> {
     for bit in 0..CAPABILITY_BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
@@ -112,30 +133,50 @@ pub fn set_dumpable(dumpable: bool) -> Result<(), SysError> {
     set_dumpable_behavior(behavior).told("change", "who may look into this process")
 }
 
-/// Limits the number of open descriptors, for good.
+/// Memory that was not executable cannot become so, and none can be mapped writable and executable
+/// (`PR_SET_MDWE`). It stays so for the programs that this process executes.
+///
+/// # Errors
+/// The kernel is older than 6.3, which is `EINVAL`.
+pub fn refuse_new_code() -> Result<(), SysError> {
+    /// `PR_MDWE_REFUSE_EXEC_GAIN`.
+    const REFUSE_EXECUTION: libc::c_ulong = 1;
+    let none: libc::c_ulong = 0;
+    // SAFETY: numbers only; the setting changes what later calls for memory are answered.
+    let result = unsafe { libc::prctl(libc::PR_SET_MDWE, REFUSE_EXECUTION, none, none, none) };
+    if result < 0 {
+        return Err(std::io::Error::last_os_error()).told("refuse", "memory that becomes code");
+    }
+    Ok(())
+}
+
+/// Puts the limits of a process in place, for good, and forbids core files, queues of messages and
+/// scheduling before others.
 ///
 /// # Errors
 /// More than the present hard limit, without `CAP_SYS_RESOURCE`.
-pub fn limit_open_files(count: u64) -> Result<(), SysError> {
-    limit(Resource::Nofile, count).told("limit open files to", count)
-}
-
-/// Forbids core files, for good.
-///
-/// # Errors
-/// None that is known.
-pub fn forbid_core_files() -> Result<(), SysError> {
-    limit(Resource::Core, 0).told("forbid", "core files")
-}
-
-fn limit(resource: Resource, value: u64) -> rustix::io::Result<()> {
-    setrlimit(
-        resource,
-        Rlimit {
-            current: Some(value),
-            maximum: Some(value),
-        },
-    )
+pub fn limit_resources(limits: &ProcessLimits) -> Result<(), SysError> {
+    for (resource, name, value) in [
+        (Resource::Core, "core files", Some(0)),
+        (Resource::Msgqueue, "message queues", Some(0)),
+        (Resource::Nice, "niceness", Some(0)),
+        (Resource::Rtprio, "real-time priority", Some(0)),
+        (Resource::Nofile, "open files", Some(limits.open_files)),
+        (Resource::Fsize, "file size", limits.file_size),
+        (
+            Resource::Memlock,
+            "locked memory",
+            Some(limits.locked_memory),
+        ),
+        (Resource::Stack, "stack", Some(limits.stack)),
+    ] {
+        let limit = Rlimit {
+            current: value,
+            maximum: value,
+        };
+        setrlimit(resource, limit).told("limit", name)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

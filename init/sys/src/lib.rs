@@ -8,6 +8,8 @@
 //! Deliberately absent: policy (which calls, which paths, which limits is data elsewhere),
 //! threads, and any waiting without a bound except for a signal.
 
+#[cfg(feature = "attempts")]
+pub mod attempts;
 pub mod block;
 pub mod cgroup;
 pub mod checksum;
@@ -25,12 +27,15 @@ pub mod input;
 pub mod kernel_file;
 pub mod landlock;
 pub mod led;
+pub mod loopback;
 pub mod medium;
 pub mod mount;
 pub mod partitions;
 pub mod power;
 pub mod process;
 pub mod provision;
+pub mod psi;
+pub mod quota;
 pub mod reap;
 pub mod seed;
 pub mod signals;
@@ -38,6 +43,7 @@ pub mod sockets;
 pub mod spawn;
 pub mod sysctl;
 pub mod tree;
+pub mod user_namespace;
 pub mod watch;
 
 pub use error::SysError;

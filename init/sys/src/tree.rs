@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, symlinkat};
 use rustix::io::Errno;
 pub use rustix::mount::MountAttrFlags as Attributes;
 use rustix::mount::{
@@ -193,6 +193,19 @@ pub fn make_beneath(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<Own
         opened = Some(next.told("make", path.display())?);
     }
     opened.ok_or_else(|| SysError::refused("make", path.display(), "the path names nothing"))
+}
+
+/// Makes a symbolic link to `target` at `path` below `root`, with the directories on the way.
+///
+/// # Errors
+/// As [`make_beneath`], or something is there already.
+pub fn link_beneath(root: BorrowedFd<'_>, path: &Path, target: &str) -> Result<(), SysError> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| SysError::refused("make", path.display(), "the path names nothing"))?;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let directory = make_beneath(root, parent, Kind::Directory)?;
+    symlinkat(target, directory, name).told("make", path.display())
 }
 
 fn open_file(at: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {

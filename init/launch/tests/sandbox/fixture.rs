@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kos_manifest::launch::{
-    Access, LaunchReport, LaunchSpec, ProcessLimits, REPORT_FD, SPEC_FD, View,
+    Access, FIRST_PASSED_FD, LaunchReport, LaunchSpec, ProcessLimits, REPORT_FD, SPEC_FD, View,
 };
 use kos_manifest::seccomp::SyscallSets;
 use kos_sys::reap::Exit;
@@ -152,12 +152,25 @@ impl Outcome {
 
 /// Starts a launch as PID 1 does.
 pub fn start(spec: &LaunchSpec) -> Launch {
+    start_with(spec, &[])
+}
+
+/// Starts a launch with descriptors to be passed on.
+pub fn start_with(spec: &LaunchSpec, passed: &[BorrowedFd<'_>]) -> Launch {
     let text = serde_json::to_vec(spec).unwrap();
     let spec_file = memfd_sealed("spec", &text).unwrap();
     let (reports, theirs) = seqpacket_pair().unwrap();
     let (output, writer) = pipe_cloexec_nonblocking().unwrap();
     let null = File::open("/dev/null").unwrap();
     let program = CString::new(env!("CARGO_BIN_EXE_kos-launch")).unwrap();
+    let mut descriptors = vec![
+        (null.as_fd(), 0),
+        (writer.as_fd(), 1),
+        (writer.as_fd(), 2),
+        (spec_file.as_fd(), SPEC_FD),
+        (theirs.as_fd(), REPORT_FD),
+    ];
+    descriptors.extend(passed.iter().copied().zip(FIRST_PASSED_FD..));
     let started = Instant::now();
     let child = spawn(&Spawn {
         program: &program,
@@ -171,13 +184,7 @@ pub fn start(spec: &LaunchSpec) -> Launch {
             uts: true,
             net: true,
         },
-        descriptors: &[
-            (null.as_fd(), 0),
-            (writer.as_fd(), 1),
-            (writer.as_fd(), 2),
-            (spec_file.as_fd(), SPEC_FD),
-            (theirs.as_fd(), REPORT_FD),
-        ],
+        descriptors: &descriptors,
     })
     .unwrap();
     Launch {
