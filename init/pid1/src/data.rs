@@ -201,21 +201,29 @@ fn mount_disk(disks: &mut Disks, seed: &[u8], console: &Console) -> Result<Mount
     if let Some(problem) = Problem::of_superblock(superblock.as_ref(), &shown, device.bytes()) {
         return Err(problem);
     }
+    let quotas = superblock.is_some_and(|superblock| superblock.project_quotas);
     // A journal that was not closed is replayed by the mount itself. Errors that ext4 meets make
-    // it read-only rather than worse.
-    mount(
-        &shown,
-        Path::new(DATA),
-        "ext4",
-        flags(),
-        "errors=remount-ro",
-    )
-    .map_err(|error| {
+    // it read-only rather than worse. Limits hold only when they are asked for, and a file system
+    // that counts nothing cannot be asked.
+    let options = match quotas {
+        true => "errors=remount-ro,prjquota",
+        false => "errors=remount-ro",
+    };
+    mount(&shown, Path::new(DATA), "ext4", flags(), options).map_err(|error| {
         corrupt(format!(
             "The file system on {shown} cannot be mounted: {}.",
             error.full()
         ))
     })?;
+    if !quotas {
+        console.say(
+            4,
+            &format!(
+                "the file system on {shown} was made without quotas: what services keep on it is \
+                 not limited"
+            ),
+        );
+    }
     let growth = match place.not_fitted {
         Some(why) => Err(why),
         None => grow(&place.node, console).map_err(|error| error.full()),

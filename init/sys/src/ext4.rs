@@ -26,6 +26,9 @@ const BLOCKS_64_BIT: u32 = 0x80;
 /// `EXT4_FEATURE_RO_COMPAT_METADATA_CSUM`: the superblock has a checksum.
 const METADATA_CHECKSUMS: u32 = 0x400;
 
+/// `EXT4_FEATURE_RO_COMPAT_QUOTA | EXT4_FEATURE_RO_COMPAT_PROJECT`: usage is counted by project.
+const PROJECT_QUOTAS: u32 = 0x100 | 0x2000;
+
 /// `EXT4_IOC_RESIZE_FS`: `_IOW('f', 16, __u64)`.
 const RESIZE: u32 = 0x4008_6610;
 
@@ -50,6 +53,8 @@ pub struct Superblock {
     pub error_count: u32,
     /// Whether mounting will replay the journal.
     pub needs_recovery: bool,
+    /// Whether it can limit what a directory holds: mounting it with `prjquota` succeeds.
+    pub project_quotas: bool,
     /// Bytes in a block.
     pub block_bytes: u64,
     /// Number of blocks.
@@ -99,6 +104,7 @@ impl Superblock {
             has_errors: state & 2 != 0,
             error_count: word(bytes, 0x194),
             needs_recovery: incompatible & NEEDS_RECOVERY != 0,
+            project_quotas: word(bytes, READ_ONLY_FEATURES) & PROJECT_QUOTAS == PROJECT_QUOTAS,
             block_bytes: 1024 << shift,
             blocks: u64::from(word(bytes, 0x4)) | u64::from(upper) << 32,
         })
@@ -200,6 +206,7 @@ mod tests {
         bytes[0x150] = 1;
         let superblock = Superblock::parse(&bytes).unwrap();
         assert!(superblock.clean && superblock.needs_recovery && !superblock.has_errors);
+        assert!(!superblock.project_quotas);
         assert_eq!(superblock.label, "kos-data");
         assert_eq!(
             (superblock.blocks, superblock.block_bytes),
@@ -216,6 +223,7 @@ mod tests {
         let image = directory.path().join("image");
         File::create(&image).unwrap().set_len(8 << 20).unwrap();
         let arguments = ["-q", "-t", "ext4", "-b", "4096", "-L", "kos-data", "-F"];
+        let arguments = [&arguments[..], &["-O", "quota,project"]].concat();
         let made = std::process::Command::new("mke2fs")
             .args(arguments)
             .arg(&image)
@@ -235,6 +243,7 @@ mod tests {
         );
         assert_eq!(superblock.bytes(), 8 << 20);
         assert!(!superblock.has_errors && !superblock.needs_recovery);
+        assert!(superblock.project_quotas);
     }
 
     #[test]

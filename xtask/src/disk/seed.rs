@@ -21,11 +21,12 @@ use crate::hostpackages::find_program;
 /// A page: what every kernel of ours can mount, and the least that grows beyond 16 TB.
 const BLOCK_BYTES: usize = 4096;
 /// Nothing is on by default ("none"), so that another host's defaults change nothing. What is on
-/// is old enough for every Linux since 4.4: a disk can be read in another machine.
-/// `metadata_csum_seed` lets PID 1 give a mounted file system a UUID of its own.
+/// is old enough for every Linux since 4.5: a disk can be read in another machine.
+/// `metadata_csum_seed` lets PID 1 give a mounted file system a UUID of its own; `quota` and `project`
+/// (4.5) let it limit what each service keeps.
 const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,\
     flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum,\
-    metadata_csum_seed";
+    metadata_csum_seed,quota,project";
 /// Of the seed. PID 1 gives every box's file system another one.
 const UUID: &str = "6b4f5344-6174-6100-8000-6b6f73736565";
 /// Of the directories' hash trees. It is a seed against crafted names, not a secret.
@@ -53,7 +54,7 @@ pub fn make() -> Result<Vec<u8>> {
     std::fs::write(&configuration, "[fs_types]\next4 = {\n}\nsmall = {\n}\n")?;
     let extended = format!(
         "hash_seed={HASH_SEED},root_owner=0:0,resize={RESIZE_BLOCKS},nodiscard,\
-         lazy_itable_init=0,lazy_journal_init=0"
+         lazy_itable_init=0,lazy_journal_init=0,quotatype=prjquota"
     );
     let program = find_program("mke2fs").unwrap_or_else(|| "mke2fs".into());
     let output = Command::new(program)
@@ -165,6 +166,9 @@ mod tests {
         };
         assert_eq!(value("Block count"), RESIZE_BLOCKS.to_string());
         assert_eq!(value("Filesystem volume name"), "kos-data");
-        assert!(value("Filesystem features").contains("metadata_csum_seed"));
+        let features = value("Filesystem features");
+        for feature in ["metadata_csum_seed", "quota", "project"] {
+            assert!(features.contains(feature), "{features}");
+        }
     }
 }
