@@ -304,14 +304,6 @@ impl Cgroup {
         Ok(self.keyed("cgroup.events", "populated")? == 1)
     }
 
-    /// Whether every process of the group is stopped by [`Cgroup::freeze`].
-    ///
-    /// # Errors
-    /// The group is gone.
-    pub fn frozen(&self) -> Result<bool, SysError> {
-        Ok(self.keyed("cgroup.events", "frozen")? == 1)
-    }
-
     /// Memory in use, in bytes.
     ///
     /// # Errors
