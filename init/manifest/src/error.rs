@@ -41,6 +41,9 @@ pub(crate) fn place(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
+/// What a path to a value says of [`toml::Spanned`] around it.
+const SPANNED_VALUE: &str = ".$__serde_spanned_private_value";
+
 /// Parses TOML into a raw type, and turns what goes wrong into an error with place and key.
 ///
 /// # Errors
@@ -64,7 +67,8 @@ pub(crate) fn parse_toml<T: serde::de::DeserializeOwned>(
     let deserializer =
         toml::Deserializer::parse(text).map_err(|error| fail(&error, String::new()))?;
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let path = error.path().to_string();
+        // The wrapper that keeps a value's place is no key of anybody's.
+        let path = error.path().to_string().replace(SPANNED_VALUE, "");
         let key = if path == "." { String::new() } else { path };
         fail(error.inner(), key)
     })

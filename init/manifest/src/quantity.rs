@@ -75,6 +75,27 @@ pub fn show_bytes(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
+/// Writes a time as a manifest does, in the largest unit that keeps it whole: `500ms`, `2m`.
+pub fn show_duration(time: Duration) -> String {
+    let milliseconds = time.as_millis();
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+    ];
+    for (size, unit) in units {
+        if milliseconds > 0 && milliseconds.is_multiple_of(size) {
+            return format!("{}{unit}", milliseconds / size);
+        }
+    }
+    if milliseconds == 0 {
+        "0s".to_owned()
+    } else {
+        format!("{milliseconds}ms")
+    }
+}
+
 fn split(text: &str) -> (&str, &str) {
     let end = text
         .find(|letter: char| !letter.is_ascii_digit())
@@ -102,6 +123,14 @@ mod tests {
         ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn times_are_shown_as_they_are_written() {
+        for text in ["0s", "1ms", "1500ms", "90s", "2m", "36h", "7d"] {
+            assert_eq!(show_duration(duration(text).unwrap()), text);
+        }
+        assert_eq!(show_duration(Duration::from_secs(3600)), "1h");
     }
 
     #[test]

@@ -19,8 +19,8 @@ fn with_more_system_calls_every_attempt_is_denied_too() -> Result<()> {
 fn a_service_runs_without_rights() -> Result<()> {
     let log = attempts("escape")?;
     for line in [
-        "status: Uid: 50006 50006 50006 50006",
-        "status: Gid: 50006 50006 50006 50006",
+        "status: Uid: 15006 15006 15006 15006",
+        "status: Gid: 15006 15006 15006 15006",
         "status: Groups:",
         "status: CapInh: 0000000000000000",
         "status: CapPrm: 0000000000000000",

@@ -10,7 +10,7 @@ use kos_tests::environment;
 const GOOD: &str = r#"name = "sample"
 description = "A sample"
 program = "/bin/kos-net"
-uid = 20001
+uid = 1501
 
 [limits]
 memory = "32M"
@@ -67,7 +67,7 @@ fn an_order_in_a_circle_is_refused() -> Result<()> {
     let second = format!("after = [\"sample\"]\n{GOOD}")
         .replace("\"A sample\"", "\"Another\"")
         .replace("name = \"sample\"", "name = \"other\"")
-        .replace("20001", "20002");
+        .replace("1501", "1502");
     let (passed, words) = check(&[("sample.toml", &first), ("other.toml", &second)])?;
     assert!(!passed);
     assert!(

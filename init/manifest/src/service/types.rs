@@ -1,7 +1,7 @@
 //! A service as PID 1 runs it: what has been validated, and cannot be wrong any more.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
