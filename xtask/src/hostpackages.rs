@@ -71,6 +71,12 @@ pub const USERLAND: &[Need] = &[
     file("/usr/include/stdio.h", "libc6-dev"),
 ];
 
+/// libFuzzer is C++, compiled with its crate.
+pub const FUZZ: &[Need] = &[
+    program("g++", "g++"),
+    file("/usr/include/stdio.h", "libc6-dev"),
+];
+
 /// What data disks and their seed are made with.
 pub const FILE_SYSTEM: &[Need] = &[
     program("mke2fs", "e2fsprogs"),

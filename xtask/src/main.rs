@@ -14,6 +14,7 @@ mod files;
 mod firmware;
 mod flash;
 mod fragments;
+mod fuzz;
 mod hostpackages;
 mod http;
 mod image;
@@ -67,6 +68,7 @@ enum Command {
     Tidy(tidy::TidyArgs),
     Test(test::TestArgs),
     Bench(bench::BenchArgs),
+    Fuzz(fuzz::FuzzArgs),
     Clean(clean::CleanArgs),
 }
 
@@ -100,6 +102,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Tidy(_) => tidy::run(&workspace, &mut stages),
         Command::Test(args) => test::run(&workspace, &mut stages, &args),
         Command::Bench(args) => bench::run(&workspace, &mut stages, &args),
+        Command::Fuzz(args) => fuzz::run(&workspace, &mut stages, &args),
         Command::Clean(args) => clean::run(&workspace, &args),
         Command::CheckServices(args) => services::run(&workspace, &args),
     }

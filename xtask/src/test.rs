@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::arch::Arch;
+use crate::fuzz;
 use crate::hostpackages;
 use crate::kernel::KernelArgs;
 use crate::rust::Rust;
@@ -51,6 +52,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &TestArgs) -> Resul
         &[
             hostpackages::KERNEL,
             hostpackages::USERLAND,
+            hostpackages::FUZZ,
             hostpackages::FILE_SYSTEM,
             hostpackages::DISK_TESTS,
             hostpackages::machine(Arch::X86_64),
@@ -141,6 +143,7 @@ impl Suite<'_> {
                     .arg("--no-fail-fast"),
             );
         }
+        self.check("fuzzing", |stage| fuzz::short(workspace, stage));
     }
 
     fn end_to_end(&mut self, args: &TestArgs, arch: Arch) {
