@@ -26,8 +26,9 @@ use crate::data::{Data, mount_data};
 use crate::disk::{self, Disks, Roots};
 use crate::pairing;
 use crate::phases::Phases;
+use crate::quota;
 use crate::reset;
-use crate::spec::{DATA, RUN, runtime_directory, state_directory};
+use crate::spec::{DATA, RUN, cache_directory, runtime_directory, state_directory};
 use crate::status_led::StatusLed;
 
 const MANIFESTS: &str = "/etc/kos/services";
@@ -46,13 +47,18 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 const MAX_FILES: usize = 1024;
 
 /// Kernel settings that hold for the whole box, each with its reason.
-const SYSCTLS: [(&str, &str); 10] = [
+const SYSCTLS: [(&str, &str); 12] = [
     // The API listens on port 80, DHCP renews from port 68, and neither needs a capability for it.
     // TCP ports are guarded by Landlock, name by name.
     ("net.ipv4.ip_unprivileged_port_start", "68"),
     // Addresses from router advertisements, wherever a link comes up.
     ("net.ipv6.conf.default.accept_ra", "1"),
     ("net.ipv6.conf.all.accept_ra", "1"),
+    // A connection that opens with its first data would go past Landlock's ports.
+    ("net.ipv4.tcp_fastopen", "0"),
+    // Open files are memory of the service that has them, and limited as such. A common limit would
+    // be one that a single service can use up.
+    ("fs.file-max", "9223372036854775807"),
     // Nobody looks at another's memory, nor at the kernel's addresses and messages.
     ("kernel.yama.ptrace_scope", "2"),
     ("kernel.kptr_restrict", "2"),
@@ -378,9 +384,16 @@ fn directories(services: &ServiceSet) -> Result<()> {
     for service in all().filter(|service| service.sandbox.state) {
         wanted.push((state_directory(&service.name), 0o700, service.uid));
     }
+    if all().any(|service| service.sandbox.cache) {
+        wanted.push((Path::new(DATA).join("cache"), 0o755, 0));
+    }
+    for service in all().filter(|service| service.sandbox.cache) {
+        wanted.push((cache_directory(&service.name), 0o700, service.uid));
+    }
     let failures: Vec<String> = wanted
         .into_iter()
         .filter_map(|(path, mode, owner)| directory(&path, mode, owner).err())
+        .chain(all().filter_map(|service| quota::put_in_place(service).err()))
         .map(|error| format!("{error:#}"))
         .collect();
     match failures.as_slice() {

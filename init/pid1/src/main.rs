@@ -24,6 +24,7 @@ mod pairing;
 mod phases;
 mod power;
 mod process;
+mod quota;
 mod reaper;
 mod reset;
 mod ring;

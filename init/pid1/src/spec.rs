@@ -107,6 +107,7 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
         .flatten()
         .chain(&sandbox.syscalls_add)
         .filter(|call| !sandbox.syscalls_remove.contains(call))
+        .filter(|call| *call != "listen" || may_listen(service))
         .cloned()
         .collect();
     // A namespace with no network has no ports to guard.
@@ -154,6 +155,16 @@ pub fn step_spec(service: &Service, step: &StepProgram, sets: &SyscallSets) -> L
     }
 }
 
+/// Whether a service has anything to listen on. A TCP socket that listens without having been bound
+/// gets a port from the kernel, and no rule about ports is asked.
+fn may_listen(service: &Service) -> bool {
+    let sandbox = &service.sandbox;
+    sandbox.network != Network::Host
+        || sandbox.runtime
+        || !sandbox.listen.is_empty()
+        || sandbox.syscalls_add.iter().any(|call| call == "listen")
+}
+
 fn bind(source: PathBuf, target: PathBuf, access: Access) -> View {
     View {
         source,
@@ -170,7 +181,7 @@ mod tests {
     use super::*;
 
     fn spec(extra: &str) -> LaunchSpec {
-        let set = "name = \"default\"\ndescription = \"d\"\nsyscalls = [\"read\", \"write\"]\n";
+        let set = "name = \"default\"\ndescription = \"d\"\nsyscalls = [\"read\", \"write\", \"listen\"]\n";
         let sets = SyscallSets::parse([("default.toml".to_owned(), set.to_owned())]).unwrap();
         let text = format!(
             "name = \"echo\"\ndescription = \"d\"\nprogram = \"/bin/echo\"\nuid = 1001\n{extra}"
@@ -192,7 +203,15 @@ mod tests {
         assert_eq!(targets(&spec), ["/run/kos/notify"]);
         assert_eq!(spec.view[0].source, Path::new("/run/kos/notify/echo"));
         assert_eq!((spec.listen.as_ref(), spec.capabilities.len()), (None, 0));
-        assert_eq!(spec.syscalls, ["read", "write"]);
+        assert_eq!(spec.syscalls, ["listen", "read", "write"]);
+    }
+
+    #[test]
+    fn without_a_port_there_is_no_listening() {
+        let has = |extra: &str| spec(extra).syscalls.contains(&"listen".to_owned());
+        assert!(has(""));
+        assert!(!has("[sandbox]\nnetwork = \"host\"\n"));
+        assert!(has("[sandbox]\nnetwork = \"host\"\nlisten = [80]\n"));
     }
 
     #[test]
