@@ -13,15 +13,23 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    // A form feed starts the next file, so that one input can hold services that name each other.
-    let files = text
-        .split('\u{c}')
-        .map(|text| (file_name(text), text.to_owned()));
+    // A form feed starts the next file, so that one input can hold services that name each other;
+    // what stands behind a vertical tab is the owner's.
+    let (image, owner) = text.split_once('\u{b}').unwrap_or((text, ""));
+    let files = |text: &str| -> Vec<(String, String)> {
+        text.split('\u{c}')
+            .filter(|text| !text.is_empty())
+            .map(|text| (file_name(text), text.to_owned()))
+            .collect()
+    };
     let own = ("default.toml".to_owned(), DEFAULT.to_owned());
     let sets = SyscallSets::parse([own]).expect("the default set is right");
-    if let Err(error) = ServiceSet::parse(files, &sets) {
-        let shown = error.to_string();
-        assert!(!shown.is_empty() && !error.file.is_empty());
+    match ServiceSet::parse(files(image), &sets) {
+        Err(error) => assert!(!error.to_string().is_empty() && !error.file.is_empty()),
+        Ok(before) => match ServiceSet::parse_layers(files(image), files(owner), &sets) {
+            Err(error) => assert!(!error.to_string().is_empty()),
+            Ok(after) => drop(ServiceSet::changes(&before, &after)),
+        },
     }
     if let Err(error) = SyscallSets::parse([("fuzz.toml".to_owned(), text.to_owned())]) {
         assert!(error.to_string().starts_with("fuzz.toml"));
