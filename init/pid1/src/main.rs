@@ -19,6 +19,7 @@ mod descriptor;
 mod disk;
 mod lifecycle;
 mod logs;
+mod news;
 mod notify;
 mod pairing;
 mod phases;
@@ -46,6 +47,7 @@ use tokio::sync::watch;
 use crate::boot::Booted;
 use crate::console::Console;
 use crate::logs::Log;
+use crate::news::Newsroom;
 use crate::power::Signals;
 use crate::reaper::Reaper;
 use crate::shutdown::End;
@@ -125,6 +127,7 @@ async fn supervise(console: Console, booted: Booted) -> Result<End> {
         named_by_owner,
         phases,
     } = booted;
+    let news = Newsroom::default();
     let shared = Arc::new(Shared {
         console: console.clone(),
         reaper: reaper.clone(),
@@ -132,7 +135,8 @@ async fn supervise(console: Console, booted: Booted) -> Result<End> {
         syscall_sets,
         changes: watch::Sender::new(1),
         echo_services,
-        shutdown: shutdown::Requests::default(),
+        shutdown: shutdown::Requests::new(news.clone()),
+        news,
     });
     let kernel = console.logs().open(logs::KERNEL);
     let system = Arc::new(System {
@@ -157,8 +161,11 @@ async fn supervise(console: Console, booted: Booted) -> Result<End> {
     let supervisor = Arc::new(Supervisor::new(&services, shared.clone()));
     match control::listen() {
         Ok(listener) => {
-            let serving = control::serve(listener, supervisor.clone(), system.clone(), services);
-            tokio::spawn(serving);
+            let realm = control::pid1::Pid1 {
+                supervisor: supervisor.clone(),
+                system: system.clone(),
+            };
+            tokio::spawn(control::serve(listener, Arc::new(realm)));
         }
         // The services run all the same; the box has lost its handle, and says so.
         Err(error) => console.say(3, &format!("no control interface: {error:#}")),

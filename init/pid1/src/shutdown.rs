@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::console::Console;
 use crate::disk::Roots;
+use crate::news::{News, Newsroom};
 use crate::reset::Target;
 use crate::supervisor::Supervisor;
 
@@ -35,25 +36,41 @@ pub enum End {
     FactoryReset(Target),
 }
 
-/// Where requests to go down arrive; the first one counts.
-pub struct Requests {
-    request: watch::Sender<Option<(End, String)>>,
-}
-
-impl Default for Requests {
-    fn default() -> Self {
-        Requests {
-            request: watch::Sender::new(None),
+impl End {
+    /// Its name in the control interface.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            End::PowerOff => "power-off",
+            End::Reboot => "reboot",
+            End::FactoryReset(_) => "factory-reset",
         }
     }
 }
 
+/// Where requests to go down arrive; the first one counts.
+pub struct Requests {
+    request: watch::Sender<Option<(End, String)>>,
+    news: Newsroom,
+}
+
 impl Requests {
+    /// None yet; the first will be told in `news`.
+    pub fn new(news: Newsroom) -> Self {
+        Requests {
+            request: watch::Sender::new(None),
+            news,
+        }
+    }
+
     /// Asks for the end, and says why; tells whether it was the first to ask, and so is heard.
     pub fn request(&self, end: End, reason: String) -> bool {
         self.request.send_if_modified(|current| {
             let first = current.is_none();
             if first {
+                self.news.tell(|| News::GoingDown {
+                    end: end.as_str(),
+                    reason: reason.clone(),
+                });
                 *current = Some((end, reason));
             }
             first

@@ -9,13 +9,14 @@ use std::time::Duration;
 use anyhow::Result;
 use kos_manifest::control::{ServiceStatus, State};
 use kos_manifest::seccomp::SyscallSets;
-use kos_manifest::service::{Service, ServiceSet};
-use kos_sys::cgroup::CgroupRoot;
+use kos_manifest::service::{ControlGrant, Service, ServiceSet};
+use kos_sys::cgroup::{Cgroup, CgroupRoot};
 use kos_sys::clock::boottime_milliseconds;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::console::Console;
 use crate::logs::Log;
+use crate::news::Newsroom;
 use crate::reaper::Reaper;
 use crate::shutdown;
 use crate::task::{Command, Dependency, Parts, Request, ServiceTask, ServiceView};
@@ -40,6 +41,8 @@ pub struct Shared {
     pub echo_services: bool,
     /// Where requests to go down arrive.
     pub shutdown: shutdown::Requests,
+    /// Where what happens is told to those who listen.
+    pub news: Newsroom,
 }
 
 impl Shared {
@@ -222,12 +225,30 @@ impl Supervisor {
         Ok(self.describe(self.handle(name)?))
     }
 
-    /// How all services are, by name.
-    pub fn statuses(&self) -> Vec<ServiceStatus> {
+    /// The names of all services, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.handles.keys().cloned().collect()
+    }
+
+    /// What a service is.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn service(&self, name: &str) -> Result<Service, RequestError> {
+        Ok(self.handle(name)?.service.clone())
+    }
+
+    /// The cgroup of a service, whether it is there or not.
+    pub fn group(&self, name: &str) -> Cgroup {
+        self.shared.cgroups.group(&format!("services/{name}"))
+    }
+
+    /// What a service of this uid may ask of PID 1.
+    pub fn grant_of(&self, uid: u32) -> Option<ControlGrant> {
         self.handles
             .values()
-            .map(|handle| self.describe(handle))
-            .collect()
+            .find(|handle| handle.service.uid == uid)
+            .map(|handle| handle.service.sandbox.control)
     }
 
     /// The log of a service.

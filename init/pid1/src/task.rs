@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::descriptor;
 use crate::lifecycle::{Action, Event, Lifecycle, Policy};
 use crate::logs::Log;
+use crate::news::News;
 use crate::notify::{self, Notification};
 use crate::process::{Process, Standing, Woken};
 use crate::spec;
@@ -46,6 +47,14 @@ pub enum Request {
     Restart,
     /// Send the program a signal.
     Kill(i32),
+    /// Stand still.
+    Freeze,
+    /// Go on.
+    Thaw,
+    /// End and be kept from running, and why.
+    Quarantine(String),
+    /// Be allowed to run again.
+    Release,
 }
 
 /// What others see of a service.
@@ -271,7 +280,13 @@ impl ServiceTask {
     }
 
     fn obey(&mut self, command: Command) {
+        let state = self.life.state();
+        let name = &self.service.name;
         let answer = match command.request {
+            Request::Start | Request::Restart if state == State::Quarantined => Err(format!(
+                "{name} is quarantined ({}); it can be started after Release",
+                self.life.reason()
+            )),
             Request::Start => {
                 self.take(Event::Start);
                 Ok(())
@@ -290,6 +305,28 @@ impl ServiceTask {
                     .map_err(|error| format!("{error:#}")),
                 None => Err(format!("{} is not running", self.service.name)),
             },
+            Request::Freeze if matches!(state, State::Ready | State::Frozen) => {
+                self.take(Event::Freeze {
+                    reason: "frozen by the operator".to_owned(),
+                    for_ms: None,
+                });
+                Ok(())
+            }
+            Request::Thaw if state == State::Frozen => {
+                self.take(Event::Thaw);
+                Ok(())
+            }
+            Request::Freeze => Err(format!("{name} is {state}; what is ready can be frozen")),
+            Request::Thaw => Err(format!("{name} is {state}, not frozen")),
+            Request::Quarantine(reason) => {
+                self.take(Event::Quarantine(format!("quarantined: {reason}")));
+                Ok(())
+            }
+            Request::Release if state == State::Quarantined => {
+                self.take(Event::Release);
+                Ok(())
+            }
+            Request::Release => Err(format!("{name} is {state}, not quarantined")),
         };
         // Whoever asked may have gone; the service has heard all the same.
         let _ = command.taken.send(answer);
@@ -449,7 +486,15 @@ impl ServiceTask {
                 &format!("service {} {state} ({})", self.service.name, view.reason),
             );
         }
-        self.view.send_replace(view);
+        let was = self.view.send_replace(view.clone());
+        if was != view {
+            let name = self.service.name.clone();
+            self.shared.news.tell(|| News::Changed {
+                name,
+                was,
+                now: view,
+            });
+        }
         self.shared.changed();
     }
 }

@@ -114,6 +114,15 @@ pub struct MemoryEvents {
     pub oom_kill: u64,
 }
 
+/// Share of the last ten seconds that was spent waiting for a resource, in percent.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Waiting {
+    /// In which any thread of the group waited.
+    pub some: f64,
+    /// In which all of them did.
+    pub full: f64,
+}
+
 /// One group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
@@ -353,6 +362,27 @@ impl Cgroup {
         self.keyed("pids.events", "max")
     }
 
+    /// How much the group has waited of late for `memory`, `cpu` or `io`.
+    ///
+    /// # Errors
+    /// The kernel keeps no pressure stall information, or the group is gone.
+    pub fn pressure(&self, resource: &str) -> Result<Waiting, SysError> {
+        let path = self.path.join(format!("{resource}.pressure"));
+        let text = kernel_file::read(&path)?;
+        let share = |line: &str| {
+            let told = text.lines().find_map(|text| {
+                let told = text.strip_prefix(line)?.strip_prefix(" avg10=")?;
+                told.split(' ').next()?.parse::<f64>().ok()
+            });
+            // Older kernels have no `full` for the processor.
+            told.unwrap_or_default()
+        };
+        Ok(Waiting {
+            some: share("some"),
+            full: share("full"),
+        })
+    }
+
     /// Removes the group.
     ///
     /// # Errors
@@ -441,6 +471,13 @@ mod tests {
         write(&file("cgroup.events"), "populated 1\nfrozen 0\n");
         write(&file("cgroup.procs"), "4\n17\n");
         write(&file("memory.current"), "lots\n");
+        write(
+            &file("io.pressure"),
+            "some avg10=1.53 avg60=1.20 avg300=0.20 total=9\nfull avg10=0.50 avg60=0.0 avg300=0.0 total=3\n",
+        );
+        let waited = group.pressure("io").unwrap();
+        assert_eq!((waited.some, waited.full), (1.53, 0.5));
+        assert!(group.pressure("cpu").is_err());
         let events = group.memory_events().unwrap();
         assert_eq!(
             (events.high, events.max, events.oom, events.oom_kill),

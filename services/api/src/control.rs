@@ -160,8 +160,8 @@ impl Control {
     /// Restarts the machine or turns it off.
     pub async fn power(&self, power: Power) -> Result<(), ControlError> {
         self.call(CALL_LIMIT, async |proxy| match power {
-            Power::Reboot => proxy.reboot().await,
-            Power::Off => proxy.power_off().await,
+            Power::Reboot => proxy.reboot("through the API").await,
+            Power::Off => proxy.power_off("through the API").await,
         })
         .await
     }

@@ -1,12 +1,12 @@
 //! The client of PID 1's control interface, `org.kos.Init1`.
 
 pub use kos_manifest::control::{
-    DataProblem, LogBatch, LogCursor, LogEntry, LogPage, LogPart, MAX_RESET_REASON, PhaseRecord,
-    SOCKET, ServiceStatus, State, SystemStatus,
+    DataProblem, LogBatch, LogCursor, LogEntry, LogPage, LogPart, MAX_MANIFEST, MAX_REASON,
+    MAX_RESET_REASON, PhaseRecord, ReloadReport, SOCKET, ServiceStatus, State, SystemStatus,
 };
 
-/// PID 1's manager object. Every method may fail with `org.freedesktop.DBus.Error.AccessDenied`
-/// when the calling service's manifest does not grant it.
+/// PID 1's manager object. Every method may fail with `org.kos.Init1.Error.NotAllowed` when the
+/// calling service's manifest does not grant it; `docs/dbus.md` has them all.
 #[zbus::proxy(
     interface = "org.kos.Init1",
     default_path = "/org/kos/Init1",
@@ -46,10 +46,27 @@ pub trait Init1 {
     /// Waits for up to `wait_ms` (at most 30,000) until something about any service or the machine
     /// has changed since `generation`; returns the generation now. Start with 0.
     fn wait_change(&self, generation: u64, wait_ms: u32) -> zbus::Result<u64>;
-    /// Stops everything in order and restarts the machine.
-    fn reboot(&self) -> zbus::Result<()>;
-    /// Stops everything in order and turns the machine off.
-    fn power_off(&self) -> zbus::Result<()>;
+    /// Freezes a service that is ready.
+    fn freeze(&self, name: &str) -> zbus::Result<()>;
+    /// Lets a frozen service go on.
+    fn thaw(&self, name: &str) -> zbus::Result<()>;
+    /// Stops a service and keeps it from running; `reason` is at most [`MAX_REASON`] bytes.
+    fn quarantine(&self, name: &str, reason: &str) -> zbus::Result<()>;
+    /// Lets a quarantined service be started again.
+    fn release(&self, name: &str) -> zbus::Result<()>;
+    /// Reads the manifests again and applies what has changed.
+    fn reload(&self) -> zbus::Result<ReloadReport>;
+    /// Writes an owner's manifest of at most [`MAX_MANIFEST`] bytes, and applies it.
+    fn set_manifest(&self, name: &str, text: &str) -> zbus::Result<ReloadReport>;
+    /// Removes an owner's manifest, and applies that.
+    fn remove_manifest(&self, name: &str) -> zbus::Result<ReloadReport>;
+    /// The text of the manifest in force.
+    fn manifest(&self, name: &str) -> zbus::Result<String>;
+    /// Stops everything in order and restarts the machine; `reason` is for the log and the boot's
+    /// record: at most [`MAX_REASON`] bytes.
+    fn reboot(&self, reason: &str) -> zbus::Result<()>;
+    /// Stops everything in order and turns the machine off; `reason` as for `reboot`.
+    fn power_off(&self, reason: &str) -> zbus::Result<()>;
     /// Stops everything in order, marks the data partition to be made anew, and restarts the
     /// machine. Everything on the data partition is lost, and nothing else is. `reason` is for the
     /// log and the machine's console: at most [`MAX_RESET_REASON`] bytes.

@@ -295,7 +295,7 @@ impl FakeInit {
         *self.generation.borrow()
     }
 
-    fn reboot(&self) {
+    fn reboot(&self, _reason: &str) {
         self.world.lock().unwrap().calls.push("reboot".to_owned());
     }
 
@@ -304,7 +304,7 @@ impl FakeInit {
         self.world.lock().unwrap().calls.push(call);
     }
 
-    fn power_off(&self) {
+    fn power_off(&self, _reason: &str) {
         let call = "power off".to_owned();
         self.world.lock().unwrap().calls.push(call);
     }
