@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -384,6 +384,12 @@ fn directories(services: &ServiceSet) -> Result<()> {
     for service in all().filter(|service| service.sandbox.state) {
         wanted.push((state_directory(&service.name), 0o700, service.uid));
     }
+    for service in all() {
+        // Beside its state: the log, which outlives what the service that keeps it has in its own.
+        for path in data_directories(&service.sandbox.write) {
+            wanted.push((path.to_owned(), 0o700, service.uid));
+        }
+    }
     if all().any(|service| service.sandbox.cache) {
         wanted.push((Path::new(DATA).join("cache"), 0o755, 0));
     }
@@ -400,6 +406,13 @@ fn directories(services: &ServiceSet) -> Result<()> {
         [] => Ok(()),
         failures => bail!("{}", failures.join("; ")),
     }
+}
+
+/// Those of the paths that lie directly below `/data`: the image's services alone may name them.
+fn data_directories(paths: &[PathBuf]) -> impl Iterator<Item = &Path> {
+    let data = Path::new(DATA);
+    let paths = paths.iter().map(PathBuf::as_path);
+    paths.filter(move |path| path.parent() == Some(data))
 }
 
 fn directory(path: &Path, mode: u32, owner: u32) -> Result<()> {

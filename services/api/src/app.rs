@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::auth::door::Door;
 use crate::control::Control;
 use crate::error::ApiError;
+use crate::journal::shelf::Shelf;
 use crate::live::Live;
 use crate::options::Options;
 use crate::store::database::Store;
@@ -14,6 +15,9 @@ use crate::store::database::Store;
 /// Open event streams at one time. Each costs a connection and a waiting call to PID 1; a browser
 /// tab holds one or two.
 const MAX_STREAMS: usize = 64;
+
+/// Searches at one time; more wait for their turn.
+const MAX_SEARCHES: usize = 2;
 
 /// The state of the service, handed to handlers behind an [`Arc`].
 pub struct App {
@@ -27,6 +31,10 @@ pub struct App {
     pub store: Store,
     /// Who may come in.
     pub door: Door,
+    /// The kept log.
+    pub shelf: Arc<Shelf>,
+    /// Searches of the kept log at one time: each reads files of some megabytes whole.
+    pub searches: Arc<Semaphore>,
     /// Turns true once, when the service has been asked to stop.
     pub stopping: watch::Receiver<bool>,
     streams: Arc<Semaphore>,
@@ -39,6 +47,7 @@ impl App {
         control: Arc<Control>,
         store: Store,
         door: Door,
+        shelf: Arc<Shelf>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         App {
@@ -47,6 +56,8 @@ impl App {
             control,
             store,
             door,
+            shelf,
+            searches: Arc::new(Semaphore::new(MAX_SEARCHES)),
             stopping,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         }

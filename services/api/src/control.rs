@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use kos_sdk::control::{Init1Proxy, LogPage, ServiceStatus, SystemStatus};
+use kos_sdk::control::{Init1Proxy, LogBatch, LogCursor, LogPage, ServiceStatus, SystemStatus};
 use tokio::sync::Mutex;
 
 /// Time that PID 1 has for an answer. It answers from memory; under emulation on a loaded host
@@ -184,6 +184,22 @@ impl Control {
         let limit = CALL_LIMIT + Duration::from_millis(wait_ms.into());
         self.call(limit, async |proxy| {
             proxy.read_log(name, cursor, max, wait_ms).await
+        })
+        .await
+    }
+
+    /// What all logs have from `cursors` on; waits for up to `wait_ms` when there is nothing yet.
+    pub async fn read_logs(
+        &self,
+        boot: &str,
+        cursors: &[LogCursor],
+        max: u32,
+        wait_ms: u32,
+    ) -> Result<LogBatch, ControlError> {
+        let wait_ms = wait_ms.min(MAX_WAIT_MS);
+        let limit = CALL_LIMIT + Duration::from_millis(wait_ms.into());
+        self.call(limit, async |proxy| {
+            proxy.read_logs(boot, cursors, max, wait_ms).await
         })
         .await
     }

@@ -47,6 +47,9 @@ pub enum ApiError {
     /// The database does not do what it must.
     #[error("the store failed: {0}")]
     Store(#[from] sqlx::Error),
+    /// The kept log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Log(String),
     /// The inference service cannot be reached.
     #[error("{0}")]
     InferenceAway(String),
@@ -78,9 +81,10 @@ impl ApiError {
             ApiError::TooManyStreams(_)
             | ApiError::TooManyChallenges(_)
             | ApiError::InferenceAway(_) => StatusCode::SERVICE_UNAVAILABLE,
-            ApiError::Store(_) | ApiError::Render(_) | ApiError::NoRandomness(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            ApiError::Store(_)
+            | ApiError::Log(_)
+            | ApiError::Render(_)
+            | ApiError::NoRandomness(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

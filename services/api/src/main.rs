@@ -12,6 +12,7 @@ mod console;
 mod control;
 mod error;
 mod guard;
+mod journal;
 mod live;
 mod memory;
 mod options;
@@ -25,13 +26,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use kos_sdk::stop::Stop;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::app::App;
 use crate::auth::code::PairingCode;
 use crate::auth::door::Door;
 use crate::auth::owner::OwnerKey;
 use crate::control::Control;
+use crate::journal::collector::{self, Collector};
+use crate::journal::keeper::Keeper;
+use crate::journal::shelf::Shelf;
 use crate::options::{Command, HELP, Options};
 use crate::store::database::Store;
 
@@ -93,11 +97,20 @@ async fn serve(options: Options) -> Result<()> {
         .context("cannot open a database, not even in memory")?;
     let (stop, stopping) = watch::channel(false);
     let control = Arc::new(Control::new(options.control.clone()));
+    let shelf = Arc::new(Shelf::default());
+    let keeper = {
+        let (directory, shelf) = (options.log.clone(), Arc::clone(&shelf));
+        let opened = tokio::task::spawn_blocking(move || Keeper::open(&directory, shelf));
+        opened.await.context("cannot open the log")?
+    };
+    let (batches, kept) = mpsc::channel(collector::QUEUE);
+    let collector = Collector::new(Arc::clone(&control), batches, keeper.resume());
     let app = Arc::new(App::new(
         options,
         control,
         store,
         Door::new(code, owner),
+        shelf,
         stopping.clone(),
     ));
 
@@ -117,6 +130,8 @@ async fn serve(options: Options) -> Result<()> {
         served.push((listener, router));
     }
 
+    let collecting = tokio::spawn(collector.run(stopping.clone()));
+    let keeping = tokio::spawn(keeper.run(kept));
     let live = Arc::clone(&app.live);
     let following = tokio::spawn({
         let stopping = stopping.clone();
@@ -129,8 +144,8 @@ async fn serve(options: Options) -> Result<()> {
     });
     kos_sdk::notify::ready_with("serving");
     serve::serve(served, stopping).await;
-    // Both have ended by now; a panic in them was logged by the runtime.
-    let _ = tokio::join!(following, stop_requested);
+    // They have ended by now, or end when the log is synced; a panic in them was logged by the runtime.
+    let _ = tokio::join!(following, stop_requested, collecting, keeping);
     app.store.close().await;
     Ok(())
 }

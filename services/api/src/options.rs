@@ -17,6 +17,7 @@ Usage: kos-api [OPTIONS]
   --infer PATH           the inference service's socket [/run/kos/infer/infer.sock]
   --network PATH         what the network service says of itself [/run/kos/net/state.json]
   --state DIR            where the database lives [$STATE_DIRECTORY, or /data/api]
+  --log DIR              where the log is kept [/data/log]
   --help                 this text
 
 The pairing code is the credential 'pairing-code' ($CREDENTIALS_DIRECTORY/pairing-code), the
@@ -38,6 +39,8 @@ pub struct Options {
     pub network: PathBuf,
     /// Where the database lives.
     pub state: PathBuf,
+    /// Where the log is kept.
+    pub log: PathBuf,
 }
 
 /// What the command line asks for.
@@ -62,6 +65,7 @@ impl Options {
             network: "/run/kos/net/state.json".into(),
             state: std::env::var_os("STATE_DIRECTORY")
                 .map_or_else(|| PathBuf::from("/data/api"), PathBuf::from),
+            log: "/data/log".into(),
         };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
@@ -85,6 +89,7 @@ impl Options {
                 "--infer" => options.infer = value()?.into(),
                 "--network" => options.network = value()?.into(),
                 "--state" => options.state = value()?.into(),
+                "--log" => options.log = value()?.into(),
                 _ => bail!("unknown argument '{flag}'; see --help"),
             }
         }

@@ -7,9 +7,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, delete, get, post};
 
-use crate::api::{events, logs, owner, reset, services, sessions, settings, system};
+use crate::api::{events, journal, logs, owner, reset, services, sessions, settings, system};
 use crate::app::App;
-use crate::console::{actions, log_page, page, pairing, reset as reset_page, stream};
+use crate::console::{actions, journal_page, log_page, page, pairing, reset as reset_page, stream};
 use crate::{assets, guard, proxy};
 
 /// Largest body of our own routes: names, codes and settings.
@@ -26,6 +26,9 @@ pub fn console(app: Arc<App>) -> Router {
         .route("/services/{name}/{action}", post(services::act))
         .route("/services/{name}/kill", post(services::kill))
         .route("/services/{name}/log", get(logs::read))
+        .route("/logs", get(journal::list))
+        .route("/logs/follow", get(journal::follow))
+        .route("/logs/download", get(journal::download))
         .route("/events", get(events::follow))
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}", delete(sessions::end))
@@ -36,6 +39,7 @@ pub fn console(app: Arc<App>) -> Router {
         .nest("/api/v1", api)
         .route("/", get(page::show))
         .route("/console/stream", get(stream::follow))
+        .route("/logs", get(journal_page::show))
         .route("/logs/{name}", get(log_page::show))
         .route("/services/{name}/{action}", post(actions::service))
         .route("/power", get(actions::power_page))

@@ -2,6 +2,7 @@
 //! a name says otherwise; errors are `{"error": "…"}`.
 
 pub mod events;
+pub mod journal;
 pub mod logs;
 pub mod owner;
 pub mod reset;

@@ -3,6 +3,7 @@
 
 pub mod actions;
 pub mod bar;
+pub mod journal_page;
 pub mod log_page;
 pub mod machine;
 pub mod page;

@@ -14,7 +14,11 @@ fn everything_but_the_health_check_needs_the_code() {
         for (method, path) in [
             ("GET", "/"),
             ("GET", "/console/stream"),
+            ("GET", "/logs"),
             ("GET", "/logs/infer"),
+            ("GET", "/api/v1/logs"),
+            ("GET", "/api/v1/logs/follow"),
+            ("GET", "/api/v1/logs/download"),
             ("GET", "/sessions"),
             ("POST", "/services/infer/stop"),
             ("POST", "/power/reboot"),

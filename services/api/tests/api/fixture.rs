@@ -50,6 +50,7 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         std::fs::create_dir(path.join("state")).unwrap();
+        std::fs::create_dir(path.join("log")).unwrap();
         std::fs::write(path.join("pairing-code"), "AB12-CD34\n").unwrap();
         prepare(path);
         let init = FakeInit::start(&path.join("init.sock"));
@@ -61,6 +62,10 @@ impl Fixture {
             api,
             directory,
         }
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
     }
 
     pub fn state(&self) -> PathBuf {
@@ -113,6 +118,8 @@ impl Api {
             .arg(directory.join("network.json"))
             .arg("--state")
             .arg(directory.join("state"))
+            .arg("--log")
+            .arg(directory.join("log"))
             .env("CREDENTIALS_DIRECTORY", directory)
             .env_remove("NOTIFY_SOCKET")
             .stdout(Stdio::piped())

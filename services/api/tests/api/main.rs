@@ -10,6 +10,7 @@ mod disk;
 mod door;
 mod fakes;
 mod fixture;
+mod journal;
 mod logs;
 mod machine;
 mod owner;

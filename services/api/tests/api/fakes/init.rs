@@ -5,12 +5,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kos_sdk::control::{LogEntry, LogPage, PhaseRecord, ServiceStatus, SystemStatus};
+use kos_sdk::control::{
+    LogBatch, LogCursor, LogEntry, LogPage, LogPart, PhaseRecord, ServiceStatus, SystemStatus,
+};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 /// Lines that a fake log keeps; small, so that tests can overrun it.
 pub const RING: usize = 200;
+
+/// The kernel's id of the fake's first boot.
+const BOOT: &str = "01234567-89ab-4cde-8f01-23456789abcd";
 
 /// The fake, to be set up and changed by a test while it serves.
 #[derive(Clone)]
@@ -22,6 +27,7 @@ pub struct FakeInit {
 
 struct World {
     started: Instant,
+    boot: String,
     hostname: String,
     services: Vec<ServiceStatus>,
     logs: HashMap<String, Ring>,
@@ -71,6 +77,7 @@ impl FakeInit {
         let fake = FakeInit {
             world: Arc::new(Mutex::new(World {
                 started: Instant::now(),
+                boot: BOOT.to_owned(),
                 hostname: "attic".to_owned(),
                 services: ["api", "infer", "net"].map(service).to_vec(),
                 logs: ["init", "kernel", "api", "infer", "net"]
@@ -148,6 +155,17 @@ impl FakeInit {
         ring.next += 1;
         if ring.entries.len() > RING {
             ring.entries.pop_front();
+        }
+        drop(world);
+        self.lines.send_modify(|lines| *lines += 1);
+    }
+
+    /// Another boot: all rings are empty, and their cursors begin again.
+    pub fn reboot_as(&self, boot: &str) {
+        let mut world = self.world.lock().unwrap();
+        boot.clone_into(&mut world.boot);
+        for ring in world.logs.values_mut() {
+            *ring = Ring::default();
         }
         drop(world);
         self.lines.send_modify(|lines| *lines += 1);
@@ -287,6 +305,24 @@ impl FakeInit {
         }
     }
 
+    async fn read_logs(
+        &self,
+        boot: &str,
+        cursors: Vec<LogCursor>,
+        max: u32,
+        wait_ms: u32,
+    ) -> LogBatch {
+        let mut lines = self.lines.subscribe();
+        let until = tokio::time::Instant::now() + Duration::from_millis(wait_ms.into());
+        loop {
+            let batch = self.world.lock().unwrap().batch(boot, &cursors, max);
+            if !batch.logs.is_empty() || tokio::time::Instant::now() >= until {
+                return batch;
+            }
+            let _ = tokio::time::timeout_at(until, lines.changed()).await;
+        }
+    }
+
     async fn wait_change(&self, generation: u64, wait_ms: u32) -> u64 {
         let mut generations = self.generation.subscribe();
         let wait = Duration::from_millis(wait_ms.into());
@@ -307,6 +343,27 @@ impl FakeInit {
     fn power_off(&self, _reason: &str) {
         let call = "power off".to_owned();
         self.world.lock().unwrap().calls.push(call);
+    }
+}
+
+impl World {
+    fn batch(&self, boot: &str, cursors: &[LogCursor], max: u32) -> LogBatch {
+        let parts = self.logs.iter().map(|(name, ring)| {
+            let known = cursors
+                .iter()
+                .find(|cursor| cursor.name == *name && boot == self.boot);
+            let page = ring.page(known.map_or(0, |cursor| cursor.cursor), max);
+            LogPart {
+                name: name.clone(),
+                entries: page.entries,
+                next: page.next,
+                dropped: page.dropped,
+            }
+        });
+        LogBatch {
+            boot: self.boot.clone(),
+            logs: parts.filter(|part| !part.entries.is_empty()).collect(),
+        }
     }
 }
 
