@@ -13,6 +13,7 @@ mod failures;
 mod generation;
 mod identity;
 mod isolation;
+mod kept_log;
 mod logs;
 mod manifests;
 mod on_aarch64;
