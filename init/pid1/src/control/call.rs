@@ -36,6 +36,19 @@ pub struct Route {
     pub method: &'static Method,
 }
 
+/// See [`Route::then`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing.
+    Nothing,
+    /// Signals come from now on.
+    Listen,
+    /// No more of them.
+    BeSilent,
+    /// Signals come, and the client is told that it is a monitor.
+    Monitor,
+}
+
 /// Which kind of interface a method belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -45,12 +58,13 @@ enum Family {
 }
 
 impl Route {
-    /// Whether the caller's signals begin (`true`) or end (`false`) with this call.
-    pub fn subscribes(&self) -> Option<bool> {
-        match (self.family, self.method.name) {
-            (Family::Manager, "Subscribe") => Some(true),
-            (Family::Manager, "Unsubscribe") => Some(false),
-            _ => None,
+    /// What the connection has to do when the call has been answered.
+    pub fn then(&self) -> Then {
+        match self.method.name {
+            "Subscribe" | "AddMatch" => Then::Listen,
+            "Unsubscribe" => Then::BeSilent,
+            "BecomeMonitor" => Then::Monitor,
+            _ => Then::Nothing,
         }
     }
 

@@ -18,12 +18,13 @@ use zbus::Message;
 use zbus::message::{Flags, Type};
 
 use crate::control::account::{MAX_WAITING, Place};
-use crate::control::call::{Call, refuse};
+use crate::control::call::{Call, Then, refuse};
 use crate::control::error::ControlError;
 use crate::control::frame::{self, FrameError};
 use crate::control::handshake::{Handshake, HandshakeError};
 use crate::control::realm::Realm;
 use crate::control::signals;
+use crate::control::standard::name_lost;
 use crate::news::News;
 
 /// Longest that a client may take to introduce itself.
@@ -264,11 +265,13 @@ impl<R: Realm> Connection<R> {
             }
         };
         account.charge(route.cost(self.realm.names().len()), now);
-        if let Some(subscribed) = route.subscribes() {
-            if !subscribed {
-                self.news = None;
-            } else if self.news.is_none() {
-                self.news = Some(self.realm.news());
+        let then = route.then();
+        match then {
+            Then::Nothing => {}
+            Then::BeSilent => self.news = None,
+            Then::Listen | Then::Monitor => {
+                let realm = &self.realm;
+                self.news.get_or_insert_with(|| realm.news());
             }
         }
         let permission = account.wait();
@@ -290,7 +293,11 @@ impl<R: Realm> Connection<R> {
         };
         if !waits {
             let answer = answering.await;
-            return self.tell(answer);
+            self.tell(answer);
+            if then == Then::Monitor {
+                self.tell(name_lost().ok());
+            }
+            return;
         }
         self.waiting.spawn(async move {
             let answer = answering.await;

@@ -44,6 +44,9 @@ pub enum ControlError {
     /// The interface has no such property.
     #[error("{0}")]
     UnknownProperty(String),
+    /// Nobody has that name.
+    #[error("{0}")]
+    NameHasNoOwner(String),
     /// The property cannot be set: none can.
     #[error("{0}")]
     PropertyReadOnly(String),
@@ -67,6 +70,7 @@ impl ControlError {
             ControlError::UnknownInterface(_) => "org.freedesktop.DBus.Error.UnknownInterface",
             ControlError::UnknownMethod(_) => "org.freedesktop.DBus.Error.UnknownMethod",
             ControlError::UnknownProperty(_) => "org.freedesktop.DBus.Error.UnknownProperty",
+            ControlError::NameHasNoOwner(_) => "org.freedesktop.DBus.Error.NameHasNoOwner",
             ControlError::PropertyReadOnly(_) => "org.freedesktop.DBus.Error.PropertyReadOnly",
             ControlError::InvalidArgs(_) => "org.freedesktop.DBus.Error.InvalidArgs",
         }

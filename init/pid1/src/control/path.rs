@@ -9,7 +9,9 @@ pub const SERVICES: &str = "/org/kos/Init1/service";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
     /// Nothing of its own: a step on the way to what is named here, below it.
-    Branch(&'static str),
+    Branch(&'static [&'static str]),
+    /// What a client calls that believes it speaks to a bus.
+    Bus,
     /// The manager.
     Manager,
     /// The parent of the services' objects.
@@ -22,9 +24,11 @@ impl Object {
     /// What is at a path; `None` when nothing ever is.
     pub fn at(path: &str) -> Option<Self> {
         match path {
-            "/" => Some(Object::Branch("org")),
-            "/org" => Some(Object::Branch("kos")),
-            "/org/kos" => Some(Object::Branch("Init1")),
+            "/" => Some(Object::Branch(&["org"])),
+            "/org" => Some(Object::Branch(&["freedesktop", "kos"])),
+            "/org/freedesktop" => Some(Object::Branch(&["DBus"])),
+            "/org/freedesktop/DBus" => Some(Object::Bus),
+            "/org/kos" => Some(Object::Branch(&["Init1"])),
             OBJECT_PATH => Some(Object::Manager),
             SERVICES => Some(Object::Services),
             _ => {
@@ -108,6 +112,6 @@ mod tests {
         ] {
             assert_eq!(Object::at(path), None, "{path}");
         }
-        assert_eq!(Object::at("/org/kos"), Some(Object::Branch("Init1")));
+        assert_eq!(Object::at("/org/kos"), Some(Object::Branch(&["Init1"])));
     }
 }

@@ -1,5 +1,9 @@
 //! The interfaces of D-Bus itself, as PID 1's objects have them.
 //!
+//! Some clients (`busctl` among them) believe that whoever listens is a bus. They get the little of
+//! one that they cannot do without: a name for themselves, and signals when they ask as one asks a
+//! bus. Whatever match they ask for, they are told everything, as they can sift it.
+//!
 //! `org.freedesktop.DBus.Peer` is here without `GetMachineId`: a box has no such number. Nothing
 //! can be set, so `Set` always refuses.
 
@@ -10,7 +14,7 @@ use zbus::{Message, OwnedObjectPath, Variant};
 
 use crate::control::call::{Call, arguments_of, done, give, path_of};
 use crate::control::error::ControlError;
-use crate::control::interface::{Interface, Method, Property, Signal, arguments};
+use crate::control::interface::{Argument, Interface, Method, Property, Signal, arguments};
 use crate::control::manager::{self, MANAGER};
 use crate::control::path::{self, Object};
 use crate::control::realm::{Realm, ServiceFacts};
@@ -114,13 +118,78 @@ pub static OBJECT_MANAGER: Interface<()> = Interface {
     ],
 };
 
+/// What is asked of a bus.
+pub static BUS: Interface<()> = Interface {
+    name: "org.freedesktop.DBus",
+    methods: &[
+        of_bus("Hello", arguments![], arguments![unique_name: &str]),
+        of_bus(
+            "GetNameOwner",
+            arguments![name: &str],
+            arguments![unique_name: &str],
+        ),
+        of_bus("AddMatch", arguments![rule: &str], arguments![]),
+        of_bus("RemoveMatch", arguments![rule: &str], arguments![]),
+    ],
+    properties: &[],
+    signals: &[Signal {
+        name: "NameLost",
+        carries: arguments![name: &str],
+    }],
+};
+
+/// What `busctl monitor` asks of a bus.
+pub static MONITORING: Interface<()> = Interface {
+    name: "org.freedesktop.DBus.Monitoring",
+    methods: &[of_bus(
+        "BecomeMonitor",
+        arguments![rules: Vec<&str>, flags: u32],
+        arguments![],
+    )],
+    properties: &[],
+    signals: &[],
+};
+
+const fn of_bus(
+    name: &'static str,
+    takes: &'static [Argument],
+    gives: &'static [Argument],
+) -> Method {
+    Method {
+        name,
+        takes,
+        gives,
+        grant: Observe,
+        waits: false,
+    }
+}
+
+/// The client's name, where there is nobody else to be told from.
+const CLIENT: &str = ":1.1";
+
+/// PID 1's own.
+const SERVER: &str = ":1.0";
+
+/// The signal by which a bus says that a client is a monitor from now on.
+///
+/// # Errors
+/// Never: it is the same each time.
+pub fn name_lost() -> Result<Message, ControlError> {
+    Message::signal("/org/freedesktop/DBus", BUS.name, "NameLost")
+        .sender("org.freedesktop.DBus")
+        .build(&CLIENT)
+        .map_err(|error| ControlError::Failed(error.to_string()))
+}
+
 /// The standard interfaces that an object has.
 pub fn of(object: &Object) -> &'static [&'static Interface<()>] {
     static OF_BRANCH: [&Interface<()>; 2] = [&INTROSPECTABLE, &PEER];
     static OF_SERVICE: [&Interface<()>; 3] = [&PROPERTIES, &INTROSPECTABLE, &PEER];
     static OF_MANAGER: [&Interface<()>; 4] = [&OBJECT_MANAGER, &PROPERTIES, &INTROSPECTABLE, &PEER];
+    static OF_BUS: [&Interface<()>; 4] = [&BUS, &MONITORING, &INTROSPECTABLE, &PEER];
     match object {
         Object::Branch(_) | Object::Services => &OF_BRANCH,
+        Object::Bus => &OF_BUS,
         Object::Service(_) => &OF_SERVICE,
         Object::Manager => &OF_MANAGER,
     }
@@ -135,6 +204,24 @@ pub async fn answer<R: Realm>(
     let body = call.message.body();
     match method {
         "Ping" => done(&call.message),
+        "Hello" => give(&call.message, &CLIENT),
+        "GetNameOwner" => match arguments_of(&body)? {
+            "org.kos.Init1" | SERVER => give(&call.message, &SERVER),
+            CLIENT => give(&call.message, &CLIENT),
+            other => Err(ControlError::NameHasNoOwner(format!(
+                "nobody has the name '{}', allowed: org.kos.Init1",
+                other.chars().take(64).collect::<String>()
+            ))),
+        },
+        // The connection itself sees to these when they have been answered.
+        "AddMatch" | "RemoveMatch" => {
+            let _rule: &str = arguments_of(&body)?;
+            done(&call.message)
+        }
+        "BecomeMonitor" => {
+            let (_rules, _flags): (Vec<&str>, u32) = arguments_of(&body)?;
+            done(&call.message)
+        }
         "Introspect" => give(&call.message, &document(call, object)),
         "Get" => {
             let (interface, name): (&str, &str) = arguments_of(&body)?;
@@ -178,13 +265,13 @@ fn document<R: Realm>(call: &Call<R>, object: &Object) -> String {
     match object {
         Object::Manager => MANAGER.describe(&mut xml),
         Object::Service(_) => SERVICE.describe(&mut xml),
-        Object::Branch(_) | Object::Services => {}
+        Object::Branch(_) | Object::Bus | Object::Services => {}
     }
     for interface in of(object) {
         interface.describe(&mut xml);
     }
     let below = match object {
-        Object::Branch(child) => vec![(*child).to_owned()],
+        Object::Branch(children) => children.iter().map(|child| (*child).to_owned()).collect(),
         Object::Manager => vec!["service".to_owned()],
         Object::Services => call
             .realm
@@ -192,7 +279,7 @@ fn document<R: Realm>(call: &Call<R>, object: &Object) -> String {
             .iter()
             .map(|name| path::escape(name))
             .collect(),
-        Object::Service(_) => Vec::new(),
+        Object::Bus | Object::Service(_) => Vec::new(),
     };
     for child in below {
         xml += &format!(" <node name=\"{child}\"/>\n");

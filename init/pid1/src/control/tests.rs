@@ -1,6 +1,7 @@
 //! The whole interface, spoken to by a client over a socket pair, with a realm that only remembers
 //! what it was asked.
 
+mod busctl;
 mod floods;
 mod grants;
 mod objects;
