@@ -10,6 +10,7 @@ mod datadisk;
 mod debian;
 mod digest;
 mod disk;
+mod docs;
 mod files;
 mod firmware;
 mod flash;
@@ -65,6 +66,7 @@ enum Command {
     Pair(pair::PairArgs),
     CheckServices(services::CheckServicesArgs),
     Buildroot(buildroot::BuildrootArgs),
+    Docs(docs::DocsArgs),
     Tidy(tidy::TidyArgs),
     Test(test::TestArgs),
     Bench(bench::BenchArgs),
@@ -99,6 +101,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Buildroot(args) => {
             buildroot::run(&workspace, &mut stages, &board(&args.board)?, &args)
         }
+        Command::Docs(_) => docs::run(&workspace),
         Command::Tidy(_) => tidy::run(&workspace, &mut stages),
         Command::Test(args) => test::run(&workspace, &mut stages, &args),
         Command::Bench(args) => bench::run(&workspace, &mut stages, &args),

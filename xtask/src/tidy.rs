@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::docs;
 use crate::licence;
 use crate::metadata::{self, Metadata};
 use crate::sources::{self, Source};
@@ -137,6 +138,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages) -> Result<()> {
         stage.note("reading the files");
         let sources = sources::read(workspace)?;
         licence::check(&metadata, &mut wrong);
+        docs::check(workspace, &mut wrong)?;
         for source in &sources {
             file(source, &mut wrong);
             words(source, &mut wrong);

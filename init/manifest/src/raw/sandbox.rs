@@ -10,7 +10,8 @@ use super::{AbsolutePath, DeviceName, Port, Size, SyscallName, Word};
 /// ```toml
 /// [sandbox]
 /// network = "host"
-/// listen = [8080]
+/// listen = [9090]
+/// runtime = true
 /// state = true
 /// read = ["/data/models"]
 /// syscalls = ["default", "network"]
