@@ -6,10 +6,13 @@
 
 use std::collections::BTreeMap;
 
-/// A regular file's, directory's and character device's type bits in a mode.
+/// A regular file's, directory's, character device's and symbolic link's type bits in a mode.
 const FILE: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
+const SYMBOLIC_LINK: u32 = 0o120_000;
+/// Where in a mode these are.
+const KIND: u32 = 0o170_000;
 /// The archive ends on a multiple of this, as cpio itself pads it.
 const BLOCK: usize = 512;
 
@@ -50,6 +53,12 @@ impl Archive {
         );
     }
 
+    /// Adds a symbolic link, with the directories above it.
+    pub fn symbolic_link(&mut self, path: &str, target: &str) {
+        self.parents(path);
+        self.insert(path, SYMBOLIC_LINK | 0o777, (0, 0), target.into());
+    }
+
     /// Whether there is something of this path; a leading slash does not matter.
     pub fn contains(&self, path: &str) -> bool {
         self.entries.contains_key(path.trim_start_matches('/'))
@@ -59,7 +68,7 @@ impl Archive {
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.entries
             .iter()
-            .filter(|(_, entry)| entry.mode & FILE == FILE)
+            .filter(|(_, entry)| entry.mode & KIND == FILE)
             .map(|(path, entry)| (path.as_str(), entry.contents.as_slice()))
     }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::{boot, image, uefi};
+use super::{boot, image, supervise, uefi};
 use crate::stage::Stages;
 use crate::workspace::Workspace;
 
@@ -18,6 +18,7 @@ pub struct BenchArgs {
 enum What {
     Boot(boot::BootArgs),
     Image(image::ImageArgs),
+    Supervise(supervise::SuperviseArgs),
     Uefi(uefi::UefiArgs),
 }
 
@@ -26,6 +27,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &BenchArgs) -> Resu
     match &args.what {
         What::Boot(args) => boot::run(workspace, stages, args),
         What::Image(args) => image::run(workspace, stages, args),
+        What::Supervise(args) => supervise::run(workspace, stages, args),
         What::Uefi(args) => uefi::run(workspace, stages, args),
     }
 }

@@ -4,6 +4,7 @@ mod boot;
 mod command;
 mod image;
 mod median;
+mod supervise;
 mod uefi;
 
 pub use command::{BenchArgs, run};
