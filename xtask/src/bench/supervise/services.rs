@@ -131,7 +131,8 @@ read = ["/bench"]
 }
 
 /// The nearest that systemd 252 has to what kOS does without being told. It has no pid namespace
-/// and no Landlock; its device and address filters need BPF, which this kernel does not have.
+/// and no Landlock; its device and address filters need BPF and `PrivateIPC` POSIX message queues,
+/// which this kernel does not have.
 const UNIT: &str = "\
 [Unit]
 Description=Bench: says when it began
@@ -153,7 +154,6 @@ PrivateTmp=yes
 PrivateDevices=yes
 DevicePolicy=closed
 PrivateNetwork=yes
-PrivateIPC=yes
 PrivateUsers=yes
 ProtectProc=invisible
 ProcSubset=pid
@@ -281,7 +281,10 @@ fn pipes(archive: &mut Archive, number: u32, at_boot: bool, run: String) {
 }
 
 fn passwd(plan: Plan) -> String {
-    let mut text = String::from("root:x:0:0:root:/root:/bin/sh\n");
+    let mut text = String::from(
+        "root:x:0:0:root:/root:/bin/sh\nsystemd-network:x:998:998::/:/bin/false\n\
+         systemd-timesync:x:997:997::/:/bin/false\n",
+    );
     for (number, _) in plan.numbers() {
         text.push_str(&format!(
             "probe{number}:x:{number}:{number}::/:/bin/false\n"
@@ -291,7 +294,16 @@ fn passwd(plan: Plan) -> String {
 }
 
 fn group(plan: Plan) -> String {
-    let mut text = String::from("root:x:0:\ntty:x:5:\n");
+    // Debian's base, and what systemd's package makes when it is installed.
+    let mut text = String::from("root:x:0:\nadm:x:4:\ntty:x:5:\n");
+    for (id, name) in [
+        (43, "utmp"),
+        (999, "systemd-journal"),
+        (998, "systemd-network"),
+        (997, "systemd-timesync"),
+    ] {
+        text.push_str(&format!("{name}:x:{id}:\n"));
+    }
     for (number, _) in plan.numbers() {
         text.push_str(&format!("probe{number}:x:{number}:\n"));
     }
