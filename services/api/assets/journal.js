@@ -49,7 +49,7 @@
     const time = document.createElement('time');
     showTime(time, new Date(entry.time_unix_ms));
     const service = document.createElement('b');
-    service.textContent = entry.service;
+    service.textContent = service.title = entry.service;
     const text = document.createElement('span');
     text.textContent = entry.message;
     for (const [name, value] of Object.entries(entry.fields ?? {})) {
@@ -177,6 +177,7 @@
       if (mine === asked) {
         wrong.textContent = error.message;
         wrong.hidden = false;
+        state.textContent = 'These are lines of the question before.';
       }
       return;
     }
@@ -338,12 +339,16 @@
     return new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
   };
   const { since, until } = list.dataset;
-  if (until !== '' || (since !== '' && ![...field.range.options].some((option) => option.value === since))) {
+  const isOffered = [...field.range.options].some((option) => option.value === since);
+  if (until !== '' || (!isOffered && !Number.isNaN(Date.parse(since)))) {
     field.range.value = 'span';
     span.hidden = false;
     for (const [name, text] of [['since', since], ['until', until]]) {
       if (text !== '' && !Number.isNaN(Date.parse(text))) field[name].value = local(text);
     }
+  } else if (!isOffered) {
+    // An address may say what the list does not offer.
+    field.range.add(new Option(since, since, true, true));
   }
   download.href = `/api/v1/logs/download?${query()}`;
   list.scrollTop = list.scrollHeight;
