@@ -3,8 +3,11 @@
 //! The interface is `org.kos.Init1` at `/org/kos/Init1`; these are its structures. Times are
 //! milliseconds since boot (`CLOCK_BOOTTIME`) unless a name says otherwise.
 
+mod boots;
+
 use std::fmt;
 
+pub use boots::{BootRecord, DownCause, DownRecord, KilledService};
 use serde::{Deserialize, Serialize};
 
 /// D-Bus interface name of PID 1's manager object.
@@ -167,6 +170,14 @@ pub struct SystemStatus {
     pub ready_ms: u64,
     /// The boot, phase by phase.
     pub phases: Vec<PhaseRecord>,
+    /// The kernel's random name for this boot.
+    pub boot_id: String,
+    /// The hardware watchdog's identity; empty when none runs.
+    pub watchdog: String,
+    /// How long it waits before it resets the box; 0 when none runs.
+    pub watchdog_timeout_ms: u64,
+    /// Why none runs, as a sentence; empty when one does.
+    pub watchdog_problem: String,
 }
 
 /// What is wrong with `/data`.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use kos_manifest::board_info::{BOARD_INFO, BoardInfo};
@@ -27,15 +27,20 @@ use crate::disk::{self, Disks, Roots};
 use crate::pairing;
 use crate::phases::Phases;
 use crate::quota;
+use crate::record::{LastWords, Records};
 use crate::reset;
 use crate::spec::{DATA, RUN, cache_directory, runtime_directory, state_directory};
 use crate::status_led::StatusLed;
+use crate::watchdog::Keeper;
 
 const MANIFESTS: &str = "/etc/kos/services";
 const SYSCALL_SETS: &str = "/etc/kos/seccomp";
 const RELEASE: &str = "/etc/kos/release.toml";
-const CGROUPS: &str = "/sys/fs/cgroup";
+/// The tree of control groups.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
 const EFIVARS: &str = "/sys/firmware/efi/efivars";
+const PSTORE: &str = "/sys/fs/pstore";
+const MARKS: &str = "/dev/pmsg0";
 const LEDS: &str = "/sys/class/leds";
 
 /// Largest seed: what is not zero in an empty file system is a hundredth of that.
@@ -80,6 +85,8 @@ pub struct Booted {
     pub own_group: Cgroup,
     /// Whether services are heard on the machine's console.
     pub echo_services: bool,
+    /// When PID 1 is to hang, to try out the watchdog.
+    pub hang_init: Option<Duration>,
     /// The board, when the image says which.
     pub board: Option<BoardInfo>,
     /// The board's LED.
@@ -109,9 +116,9 @@ pub struct Booted {
 /// # Errors
 /// What the box cannot do without: the kernel's own file systems and the cgroup tree. Everything
 /// else fails into its phase's record.
-pub fn boot(console: &Console) -> Result<Booted> {
+pub fn boot(console: &Console, records: &Records, watchdog: &Keeper) -> Result<Booted> {
     let begun = Instant::now();
-    let mut phases = Phases::new(console);
+    let mut phases = Phases::new(console).watched(watchdog);
     console.say(6, "init");
     // The very first: without /proc, /sys and /dev nothing below means anything.
     phases
@@ -122,6 +129,12 @@ pub fn boot(console: &Console) -> Result<Booted> {
         .run("root", own_root)
         .context("cannot leave the kernel's rootfs")?;
     let board = phases.run("board", || board(console)).flatten();
+    phases.run("watchdog", || {
+        let identity = board.as_ref().and_then(|board| board.watchdog.as_deref());
+        records.watchdog_fired(watchdog.start(identity));
+        Ok(())
+    });
+    phases.run("last words", || last_words(records));
     let led = board.as_ref().and_then(|board| board.status_led.clone());
     let led = StatusLed::new(led, LEDS.into(), console);
     led.booting();
@@ -157,6 +170,7 @@ pub fn boot(console: &Console) -> Result<Booted> {
         mount_data(&mut disks, &seed.unwrap_or_default(), console)
     });
     let data = data.unwrap_or_else(|| Data::lost("Not even memory could be mounted as /data."));
+    records.keep_below(Path::new(DATA));
     let (services, syscall_sets) = phases.run("manifests", manifests).unwrap_or_default();
     phases.run("directories", || directories(&services));
     let version = phases
@@ -174,6 +188,7 @@ pub fn boot(console: &Console) -> Result<Booted> {
         cgroups,
         own_group,
         echo_services: arguments.echo_services,
+        hang_init: arguments.hang_init,
         board,
         led,
         boot_disk: disks
@@ -202,6 +217,25 @@ fn board(console: &Console) -> Result<Option<BoardInfo>> {
     let board = BoardInfo::parse(BOARD_INFO, &text)?;
     console.say(6, &format!("board {}: {}", board.name, board.description));
     Ok(Some(board))
+}
+
+/// Reads what the last boot left in memory or in the firmware's variables, and opens where this one
+/// leaves its marks. Not every kernel and not every machine has either.
+fn last_words(records: &Records) -> Result<()> {
+    let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let store = Path::new(PSTORE);
+    let words = if store.exists() {
+        told(mount("pstore", store, "pstore", strict, "")).and_then(|()| LastWords::read(store))
+    } else {
+        Ok(LastWords::default())
+    };
+    let marks = fs::File::options().write(true).open(MARKS).ok();
+    let (words, result) = match words {
+        Ok(words) => (words, Ok(())),
+        Err(error) => (LastWords::default(), Err(error)),
+    };
+    records.begin(words, marks);
+    result
 }
 
 fn find_disks(arguments: &Arguments, board: Option<&BoardInfo>, begun: Instant) -> Result<Disks> {
@@ -311,6 +345,10 @@ fn own_root() -> Result<()> {
 fn settings(console: &Console) -> Result<()> {
     for (name, value) in SYSCTLS {
         if let Err(error) = sysctl::write(name, value) {
+            // There is nothing to be careful with where the kernel has no performance events.
+            if name == "kernel.perf_event_paranoid" && error.source.kind() == ErrorKind::NotFound {
+                continue;
+            }
             // A kernel of another board may lack one; the box runs, and says what it lacks.
             console.say(4, &format!("setting {name} not made: {}", error.full()));
         }

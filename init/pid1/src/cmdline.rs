@@ -1,5 +1,7 @@
 //! The kernel arguments that are PID 1's.
 
+use std::time::Duration;
+
 use kos_manifest::guid::Guid;
 
 /// `kos.…` arguments, validated; what is wrong is kept to be told.
@@ -13,12 +15,18 @@ pub struct Arguments {
     pub reset: bool,
     /// `kos.console=services`: what services write is shown on the machine's console, too.
     pub echo_services: bool,
+    /// `kos.break=hang-init:SECONDS`: PID 1 hangs for ever, so long after its services were told to
+    /// start. For trying out the watchdog; nothing but the kernel's command line can ask for it.
+    pub hang_init: Option<Duration>,
     /// One sentence for each argument that was not understood.
     pub complaints: Vec<String>,
 }
 
 /// Longest serial number: what virtio-blk can carry.
 const MAX_SERIAL: usize = 20;
+
+/// Who wants to break a box later than in an hour can do it later.
+const MAX_BREAK_SECONDS: u64 = 3600;
 
 impl Arguments {
     /// Takes `/proc/cmdline` apart. Arguments without `kos.` are the kernel's.
@@ -56,12 +64,18 @@ impl Arguments {
             },
             "reset" if value == "data" => self.reset = true,
             "reset" => return wrong("data"),
+            "break" => match value.strip_prefix("hang-init:").map(str::parse) {
+                Some(Ok(seconds)) if seconds <= MAX_BREAK_SECONDS => {
+                    self.hang_init = Some(Duration::from_secs(seconds));
+                }
+                _ => return wrong("hang-init:SECONDS, with at most 3600 seconds"),
+            },
             "console" if value == "services" => self.echo_services = true,
             "console" => return wrong("services"),
             _ => {
                 return Err(format!(
                     "kernel argument kos.{key}: unknown, allowed: kos.data, kos.disk, kos.reset, \
-                     kos.console"
+                     kos.console, kos.break"
                 ));
             }
         }
@@ -97,6 +111,13 @@ mod tests {
     }
 
     #[test]
+    fn the_box_can_be_told_to_break() {
+        let arguments = Arguments::parse("kos.break=hang-init:5");
+        assert_eq!(arguments.hang_init, Some(Duration::from_secs(5)));
+        assert_eq!(Arguments::parse("break=hang-init:5").hang_init, None);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_and_not_guessed() {
         for line in [
             "kos.data=label:x",
@@ -107,6 +128,9 @@ mod tests {
             "kos.disk=00000000-0000-0000-0000-000000000000",
             "kos.reset=all",
             "kos.console",
+            "kos.break=hang-init",
+            "kos.break=hang-init:3601",
+            "kos.break=panic:3",
         ] {
             let arguments = Arguments::parse(line);
             assert_eq!(
@@ -115,6 +139,7 @@ mod tests {
                 "{line}"
             );
             assert!(!arguments.reset && !arguments.echo_services, "{line}");
+            assert_eq!(arguments.hang_init, None, "{line}");
             assert!(arguments.complaints[0].contains("allowed"), "{line}");
         }
     }

@@ -27,6 +27,7 @@ mod power;
 mod process;
 mod quota;
 mod reaper;
+mod record;
 mod reset;
 mod ring;
 mod shutdown;
@@ -35,6 +36,7 @@ mod status_led;
 mod supervisor;
 mod system;
 mod task;
+mod watchdog;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,18 +44,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kos_manifest::control::PhaseRecord;
 use tokio::sync::watch;
 
 use crate::boot::Booted;
 use crate::console::Console;
 use crate::logs::Log;
 use crate::news::Newsroom;
+use crate::phases::Phases;
 use crate::power::Signals;
 use crate::reaper::Reaper;
-use crate::shutdown::End;
+use crate::record::{Reason, Records};
+use crate::shutdown::{End, Phase, Requests, Road};
 use crate::status_led::StatusLed;
 use crate::supervisor::{Shared, Supervisor};
 use crate::system::System;
+use crate::watchdog::Keeper;
 
 /// A box that fails again and again at once leaves time to read why.
 const PAUSE_BEFORE_FATAL_RESTART: Duration = Duration::from_secs(10);
@@ -68,18 +74,31 @@ fn main() {
         std::process::exit(2);
     }
     let console = Console::silent();
-    let for_panics = console.clone();
+    let frame = Frame {
+        records: Records::new(&console),
+        watchdog: Keeper::new(&console),
+        requests: Arc::new(Requests::new(Newsroom::default())),
+        console,
+    };
+    let for_panics = frame.clone();
     std::panic::set_hook(Box::new(move |panic| {
-        for_panics.say(2, &format!("panic in PID 1: {panic}"));
+        let Frame {
+            console, requests, ..
+        } = &for_panics;
+        console.say(2, &format!("panic in PID 1: {panic}"));
+        // A task that panics is caught by the event loop, and what it owned is nobody's.
+        requests.request(
+            End::Reboot,
+            Reason::fatal(format!("PID 1 panicked: {panic}")),
+        );
     }));
     // The funnel: whatever comes out of `run`, the machine goes down in order.
-    let end = match std::panic::catch_unwind(AssertUnwindSafe(|| run(&console))) {
-        Ok(Ok(end)) => end,
-        Ok(Err(error)) => fatal(&console, &format!("{error:#}")),
-        Err(_) => fatal(&console, "PID 1 panicked"),
+    let (end, road, begun) = match std::panic::catch_unwind(AssertUnwindSafe(|| run(&frame))) {
+        Ok(Ok((end, phases))) => (end, Road::Orderly, phases),
+        Ok(Err(error)) => frame.fatal(format!("{error:#}")),
+        Err(_) => frame.fatal("PID 1 panicked".to_owned()),
     };
-    shutdown::release_disks(&console);
-    shutdown::end(&end, &console);
+    frame.go_down(&end, road, begun);
     // The kernel refused. PID 1 must not return: that would be a kernel panic with no reason.
     loop {
         std::thread::sleep(PAUSE_BEFORE_FATAL_RESTART);
@@ -87,26 +106,67 @@ fn main() {
     }
 }
 
-fn fatal(console: &Console, why: &str) -> End {
-    console.open();
-    let seconds = PAUSE_BEFORE_FATAL_RESTART.as_secs();
-    console.say(2, &format!("fatal: {why}; restarting in {seconds} s"));
-    std::thread::sleep(PAUSE_BEFORE_FATAL_RESTART);
-    End::Reboot
+/// What is there before the boot and after the event loop: what a fatal error is told with.
+#[derive(Clone)]
+struct Frame {
+    console: Console,
+    records: Records,
+    watchdog: Keeper,
+    requests: Arc<Requests>,
 }
 
-fn run(console: &Console) -> Result<End> {
-    let booted = boot::boot(console)?;
+impl Frame {
+    fn fatal(&self, why: String) -> (End, Road, Vec<PhaseRecord>) {
+        self.console.open();
+        let seconds = PAUSE_BEFORE_FATAL_RESTART.as_secs();
+        self.console
+            .say(2, &format!("fatal: {why}; restarting in {seconds} s"));
+        self.watchdog.phase();
+        self.records.going_down(&Reason::fatal(why));
+        std::thread::sleep(PAUSE_BEFORE_FATAL_RESTART);
+        (End::Reboot, Road::Fatal, Vec::new())
+    }
+
+    fn go_down(&self, end: &End, road: Road, begun: Vec<PhaseRecord>) {
+        let mut plan = shutdown::plan(end, road);
+        if road == Road::Orderly {
+            // The event loop has done the first.
+            plan.remove(0);
+        }
+        let machine = shutdown::Machine {
+            console: &self.console,
+            records: &self.records,
+            requests: &self.requests,
+            end,
+        };
+        let mut phases = Phases::new(&self.console)
+            .watched(&self.watchdog)
+            .after(begun);
+        shutdown::walk(&plan, &mut phases, |phase, so_far| {
+            machine.act(phase, so_far)
+        });
+        shutdown::end(end, &self.console);
+    }
+}
+
+fn run(frame: &Frame) -> Result<(End, Vec<PhaseRecord>)> {
+    let booted = boot::boot(&frame.console, &frame.records, &frame.watchdog)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let end = runtime.block_on(supervise(console.clone(), booted));
+    let end = runtime.block_on(supervise(frame.clone(), booted));
     runtime.shutdown_timeout(LAST_STEP);
     end
 }
 
-async fn supervise(console: Console, booted: Booted) -> Result<End> {
+async fn supervise(frame: Frame, booted: Booted) -> Result<(End, Vec<PhaseRecord>)> {
+    let Frame {
+        console,
+        records,
+        watchdog,
+        requests,
+    } = frame;
     // Handlers before the first child: a signal without one would be lost, or kill.
     let signals = Signals::install()?;
     let children = Reaper::signal()?;
@@ -115,6 +175,7 @@ async fn supervise(console: Console, booted: Booted) -> Result<End> {
         cgroups,
         own_group,
         echo_services,
+        hang_init,
         board,
         led,
         boot_disk,
@@ -127,7 +188,6 @@ async fn supervise(console: Console, booted: Booted) -> Result<End> {
         named_by_owner,
         phases,
     } = booted;
-    let news = Newsroom::default();
     let shared = Arc::new(Shared {
         console: console.clone(),
         reaper: reaper.clone(),
@@ -135,8 +195,8 @@ async fn supervise(console: Console, booted: Booted) -> Result<End> {
         syscall_sets,
         changes: watch::Sender::new(1),
         echo_services,
-        shutdown: shutdown::Requests::new(news.clone()),
-        news,
+        news: requests.news().clone(),
+        shutdown: requests,
     });
     let kernel = console.logs().open(logs::KERNEL);
     let system = Arc::new(System {
@@ -153,7 +213,10 @@ async fn supervise(console: Console, booted: Booted) -> Result<End> {
         hostname: Mutex::new(hostname),
         named_by_owner,
         ready_ms: AtomicU64::new(0),
+        records: records.clone(),
+        watchdog: watchdog.clone(),
     });
+    records.booted(&system.version, &system.phases);
     tokio::spawn(reaper.run(children));
     tokio::spawn(signals.run(shared.clone()));
     tokio::spawn(follow_kernel(console.clone(), kernel));
@@ -171,12 +234,41 @@ async fn supervise(console: Console, booted: Booted) -> Result<End> {
         Err(error) => console.say(3, &format!("no control interface: {error:#}")),
     }
     supervisor.start_enabled().await;
+    tokio::spawn(watchdog::heartbeat(
+        watchdog.clone(),
+        records.clone(),
+        supervisor.clone(),
+    ));
+    if let Some(delay) = hang_init {
+        tokio::spawn(watchdog::hang_after(console.clone(), delay));
+    }
+    write_down(&records, Some(&shared));
     tokio::spawn(finish_growing(system.clone()));
     tokio::spawn(announce_ready(supervisor.clone(), system, led));
     let (end, reason) = shared.shutdown.requested().await;
     console.say(6, &format!("going down: {reason}"));
-    shutdown::stop_services(&supervisor, &reason).await;
-    Ok(end)
+    records.going_down(&reason);
+    write_down(&records, None);
+    let mut phases = Phases::new(&console).watched(&watchdog);
+    phases
+        .wait(Phase::Services.name(), async {
+            shutdown::stop_services(&supervisor, &reason.to_string()).await;
+            Ok(())
+        })
+        .await;
+    Ok((end, phases.finish()))
+}
+
+/// Writes this boot's record down beside everything else: a disk may take its time.
+fn write_down(records: &Records, then_tell: Option<&Arc<Shared>>) {
+    let (records, shared) = (records.clone(), then_tell.cloned());
+    tokio::spawn(async move {
+        // Lost only with the event loop itself, whose end writes it once more.
+        let _ = tokio::task::spawn_blocking(move || records.save()).await;
+        if let Some(shared) = shared {
+            shared.changed();
+        }
+    });
 }
 
 async fn announce_ready(supervisor: Arc<Supervisor>, system: Arc<System>, led: StatusLed) {
@@ -187,6 +279,8 @@ async fn announce_ready(supervisor: Arc<Supervisor>, system: Arc<System>, led: S
     }
     let now = kos_sys::clock::boottime_milliseconds();
     system.ready_ms.store(now, Ordering::Relaxed);
+    system.records.ready(now);
+    write_down(&system.records, None);
     led.booted(system.is_well() && supervisor.none_failed());
     supervisor.shared().changed();
     supervisor

@@ -9,11 +9,19 @@ use anyhow::Result;
 use kos_manifest::control::PhaseRecord;
 
 use crate::console::Console;
+use crate::watchdog::Keeper;
 
 /// Runs phases and keeps their records.
 pub struct Phases<'a> {
     console: &'a Console,
+    watchdog: Option<&'a Keeper>,
     records: Vec<PhaseRecord>,
+}
+
+/// A phase that runs.
+struct Running {
+    started_ms: u64,
+    begun: Instant,
 }
 
 impl<'a> Phases<'a> {
@@ -21,16 +29,53 @@ impl<'a> Phases<'a> {
     pub fn new(console: &'a Console) -> Self {
         Phases {
             console,
+            watchdog: None,
             records: Vec::new(),
         }
     }
 
+    /// Each phase has the watchdog's whole time.
+    pub fn watched(mut self, watchdog: &'a Keeper) -> Self {
+        self.watchdog = Some(watchdog);
+        self
+    }
+
+    /// These have run already.
+    pub fn after(mut self, records: Vec<PhaseRecord>) -> Self {
+        self.records = records;
+        self
+    }
+
     /// Runs one phase; gives back what it made, or `None` when it failed.
     pub fn run<T>(&mut self, name: &str, phase: impl FnOnce() -> Result<T>) -> Option<T> {
-        let started_ms = kos_sys::clock::boottime_milliseconds();
-        let begin = Instant::now();
+        let running = self.begin();
         let result = phase();
-        let took_usec = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.done(name, &running, result)
+    }
+
+    /// As [`Phases::run`], for a phase that waits in the event loop.
+    pub async fn wait<T>(
+        &mut self,
+        name: &str,
+        phase: impl Future<Output = Result<T>>,
+    ) -> Option<T> {
+        let running = self.begin();
+        let result = phase.await;
+        self.done(name, &running, result)
+    }
+
+    fn begin(&self) -> Running {
+        if let Some(watchdog) = self.watchdog {
+            watchdog.phase();
+        }
+        Running {
+            started_ms: kos_sys::clock::boottime_milliseconds(),
+            begun: Instant::now(),
+        }
+    }
+
+    fn done<T>(&mut self, name: &str, running: &Running, result: Result<T>) -> Option<T> {
+        let took_usec = u64::try_from(running.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let took = format!("{}.{:03} ms", took_usec / 1000, took_usec % 1000);
         let (made, error) = match result {
             Ok(made) => {
@@ -47,11 +92,16 @@ impl<'a> Phases<'a> {
         };
         self.records.push(PhaseRecord {
             name: name.to_owned(),
-            started_ms,
+            started_ms: running.started_ms,
             took_usec,
             error,
         });
         made
+    }
+
+    /// The records so far, in order.
+    pub fn records(&self) -> &[PhaseRecord] {
+        &self.records
     }
 
     /// The records, in order.

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::console::Console;
 use crate::descriptor;
+use crate::record::Reason;
 use crate::shutdown::End;
 use crate::supervisor::Shared;
 
@@ -39,10 +40,12 @@ impl Signals {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => {
-                    shared.shutdown.request(End::PowerOff, "SIGTERM".to_owned());
+                    let reason = Reason::operator("signal", "SIGTERM was sent to PID 1");
+                    shared.shutdown.request(End::PowerOff, reason);
                 }
                 _ = self.interrupt.recv() => {
-                    shared.shutdown.request(End::Reboot, "SIGINT (Ctrl-Alt-Del)".to_owned());
+                    let reason = Reason::operator("Ctrl-Alt-Del", "was pressed, or SIGINT was sent to PID 1");
+                    shared.shutdown.request(End::Reboot, reason);
                 }
                 _ = self.hangup.recv() => {}
             }
@@ -79,9 +82,8 @@ async fn watch_button(button: OwnedFd, shared: Arc<Shared>) {
         };
         match kos_sys::input::read_power_key(button.get_ref().as_fd()) {
             Ok(true) => {
-                shared
-                    .shutdown
-                    .request(End::PowerOff, "the power button".to_owned());
+                let reason = Reason::operator("power button", "was pressed");
+                shared.shutdown.request(End::PowerOff, reason);
             }
             Ok(false) => {}
             Err(error) => return complain(&shared.console, &error.full()),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use kos_sys::reap::Exit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::console::lock;
 
@@ -15,6 +15,8 @@ use crate::console::lock;
 pub struct Reaper {
     expected: Arc<Mutex<HashMap<i32, oneshot::Sender<Exit>>>>,
     orphans: Arc<AtomicU64>,
+    asked: Arc<Notify>,
+    turns: watch::Sender<u64>,
 }
 
 impl Reaper {
@@ -48,10 +50,23 @@ impl Reaper {
     pub async fn run(self, mut signals: Signal) {
         loop {
             self.reap();
-            if signals.recv().await.is_none() {
-                return;
+            self.turns.send_modify(|turns| *turns += 1);
+            tokio::select! {
+                signal = signals.recv() => if signal.is_none() {
+                    return;
+                },
+                () = self.asked.notified() => {}
             }
         }
+    }
+
+    /// Waits until the reaper has come round once more, signal or not.
+    pub async fn round_trip(&self) {
+        let mut turns = self.turns.subscribe();
+        let before = *turns.borrow_and_update();
+        self.asked.notify_one();
+        // The table holds the sender, so the channel does not close.
+        let _ = turns.wait_for(|now| *now != before).await;
     }
 
     /// The signal that [`Reaper::run`] waits for.

@@ -1,29 +1,26 @@
-//! Going down: every way to it is a request here, and they all take the same path.
+//! Going down: every way to it is a request here, and they all take the same list of phases.
 //!
 //! Services stop in the reverse of their order, each within its own deadline and all within one;
 //! then what is left is killed through the cgroup, the disks are written and let go, and the
-//! machine turns off or restarts. Whatever fails on the way is told and passed over: the end
-//! comes.
+//! machine turns off or restarts. After a fatal error of PID 1 nobody is left to do the first in
+//! order: everything is asked to end at once, and the rest is the same. Whatever fails on the way
+//! is told and passed over: the end comes.
 
-use std::time::Duration;
+mod acts;
 
-use anyhow::{Context, Result};
-use kos_sys::mount::{MountFlags, UnmountFlags};
+use std::sync::Mutex;
+
+use anyhow::Result;
+use kos_manifest::control::{KilledService, PhaseRecord};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
-use crate::console::Console;
-use crate::disk::Roots;
+pub use acts::{Machine, end, stop_services};
+
+use crate::console::lock;
 use crate::news::{News, Newsroom};
+use crate::phases::Phases;
+use crate::record::Reason;
 use crate::reset::Target;
-use crate::supervisor::Supervisor;
-
-/// All services together get this long. Longer than any sensible service's own deadline, shorter
-/// than a person's patience before pulling the plug.
-const SERVICES_DEADLINE: Duration = Duration::from_secs(45);
-
-/// After the kill nothing can refuse; only the kernel's own cleaning takes time.
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What comes at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +46,9 @@ impl End {
 
 /// Where requests to go down arrive; the first one counts.
 pub struct Requests {
-    request: watch::Sender<Option<(End, String)>>,
+    request: watch::Sender<Option<(End, Reason)>>,
     news: Newsroom,
+    killed: Mutex<Vec<KilledService>>,
 }
 
 impl Requests {
@@ -59,17 +57,18 @@ impl Requests {
         Requests {
             request: watch::Sender::new(None),
             news,
+            killed: Mutex::default(),
         }
     }
 
     /// Asks for the end, and says why; tells whether it was the first to ask, and so is heard.
-    pub fn request(&self, end: End, reason: String) -> bool {
+    pub fn request(&self, end: End, reason: Reason) -> bool {
         self.request.send_if_modified(|current| {
             let first = current.is_none();
             if first {
                 self.news.tell(|| News::GoingDown {
                     end: end.as_str(),
-                    reason: reason.clone(),
+                    reason: reason.to_string(),
                 });
                 *current = Some((end, reason));
             }
@@ -78,7 +77,7 @@ impl Requests {
     }
 
     /// Waits for the first request.
-    pub async fn requested(&self) -> (End, String) {
+    pub async fn requested(&self) -> (End, Reason) {
         let mut receiver = self.request.subscribe();
         loop {
             if let Some(request) = receiver.borrow_and_update().clone() {
@@ -89,74 +88,106 @@ impl Requests {
             }
         }
     }
-}
 
-/// Stops everything that runs, in order.
-pub async fn stop_services(supervisor: &Supervisor, reason: &str) {
-    let console = &supervisor.shared().console;
-    let deadline = Instant::now() + SERVICES_DEADLINE;
-    tokio::select! {
-        () = supervisor.stop_all(reason) => return,
-        () = sleep_until(deadline) => {}
+    /// Where requests are told.
+    pub fn news(&self) -> &Newsroom {
+        &self.news
     }
-    console.say(
-        4,
-        "not all services have stopped in time; killing what is left",
-    );
-    let services = supervisor.shared().cgroups.group("services");
-    if let Err(error) = services.kill() {
-        console.say(3, &format!("cannot kill what is left: {}", error.full()));
-    }
-    tokio::select! {
-        () = supervisor.all_gone() => {}
-        () = tokio::time::sleep(KILL_DEADLINE) => console.say(3, "some processes do not die"),
-    }
-}
 
-/// Writes the disks and lets go of them. Nothing of ours runs any more.
-pub fn release_disks(console: &Console) {
-    kos_sys::power::sync();
-    match unmount_data() {
-        Ok(()) => console.say(6, "data written and let go"),
-        Err(error) => console.say(3, &format!("data could not be let go: {error:#}")),
+    /// Whether anybody has asked.
+    pub fn is_requested(&self) -> bool {
+        self.request.borrow().is_some()
     }
-}
 
-fn unmount_data() -> Result<()> {
-    let data = std::path::Path::new(crate::spec::DATA);
-    // The models of a read-only disk are mounted in it; mostly nothing is.
-    let _ = kos_sys::mount::unmount(&data.join("models"), UnmountFlags::empty());
-    if !kos_sys::mount::is_mounted(std::path::Path::new("/proc"), data)? {
-        return Ok(());
-    }
-    if kos_sys::mount::unmount(data, UnmountFlags::empty()).is_ok() {
-        return Ok(());
-    }
-    // Something holds it. Read-only is as clean on the disk, and a tmpfs has nothing to lose.
-    kos_sys::mount::remount(data, MountFlags::RDONLY, "")
-        .context("it is in use, and cannot be made read-only either")
-}
-
-/// The end. Does not return unless the kernel refuses.
-pub fn end(end: &End, console: &Console) {
-    if let End::FactoryReset(target) = end {
-        // The box restarts in either case: its services have stopped.
-        match target.ask(&Roots::default()) {
-            Ok(done) => console.say(6, &format!("factory reset: {done}")),
-            Err(error) => console.say(3, &format!("factory reset: not done: {error:#}")),
+    /// A service had to be killed. Before anybody asked to go down that is its own history.
+    pub fn killed(&self, name: &str, reason: &str) {
+        let mut killed = lock(&self.killed);
+        if self.is_requested() && killed.iter().all(|service| service.name != name) {
+            killed.push(KilledService {
+                name: name.to_owned(),
+                reason: reason.to_owned(),
+            });
         }
     }
-    let (word, result) = match end {
-        End::PowerOff => {
-            console.say(6, "power off");
-            ("power off", kos_sys::power::power_off())
+
+    /// What was killed on the way down.
+    pub fn all_killed(&self) -> Vec<KilledService> {
+        lock(&self.killed).clone()
+    }
+}
+
+/// One phase of the way down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Services stop in order. The event loop does it.
+    Services,
+    /// Every process is asked to end, in no order.
+    Terminate,
+    /// What is left is killed.
+    Kill,
+    /// The disks are written.
+    Sync,
+    /// The boot's record is completed.
+    Record,
+    /// The data partition is let go.
+    Data,
+    /// The data partition is asked for anew.
+    Reset,
+    /// The last mark in memory.
+    LastWord,
+}
+
+impl Phase {
+    /// Its name in records and on the console.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Services => "services",
+            Phase::Terminate => "terminate",
+            Phase::Kill => "kill",
+            Phase::Sync => "sync",
+            Phase::Record => "record",
+            Phase::Data => "data",
+            Phase::Reset => "reset",
+            Phase::LastWord => "last word",
         }
-        End::Reboot | End::FactoryReset(_) => {
-            console.say(6, "reboot");
-            ("reboot", kos_sys::power::reboot())
-        }
+    }
+}
+
+/// In which state PID 1 is when it goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Road {
+    /// It was asked to, and its event loop runs.
+    Orderly,
+    /// It cannot go on.
+    Fatal,
+}
+
+/// What is done, in order.
+pub fn plan(end: &End, road: Road) -> Vec<Phase> {
+    let first = match road {
+        Road::Orderly => Phase::Services,
+        Road::Fatal => Phase::Terminate,
     };
-    if let Err(error) = result {
-        console.say(3, &format!("cannot {word}: {}", error.full()));
+    let mut plan = vec![first, Phase::Kill, Phase::Sync, Phase::Record, Phase::Data];
+    // Only when nothing can write to the old file system any more.
+    if let End::FactoryReset(_) = end {
+        plan.push(Phase::Reset);
+    }
+    plan.push(Phase::LastWord);
+    plan
+}
+
+/// Does the phases one after the other; `act` is told what has been done so far.
+pub fn walk(
+    plan: &[Phase],
+    phases: &mut Phases<'_>,
+    mut act: impl FnMut(Phase, &[PhaseRecord]) -> Result<()>,
+) {
+    for phase in plan {
+        let so_far = phases.records().to_vec();
+        phases.run(phase.name(), || act(*phase, &so_far));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,7 @@ pub struct Shared {
     /// Whether services are heard on the machine's console.
     pub echo_services: bool,
     /// Where requests to go down arrive.
-    pub shutdown: shutdown::Requests,
+    pub shutdown: Arc<shutdown::Requests>,
     /// Where what happens is told to those who listen.
     pub news: Newsroom,
 }
@@ -217,6 +217,22 @@ impl Supervisor {
             .await;
     }
 
+    /// Asks the task of one service whether it lives, another one each turn.
+    ///
+    /// # Errors
+    /// When the task is gone.
+    pub async fn round_trip(&self, turn: usize) -> Result<(), RequestError> {
+        let names = self.names();
+        let Some(name) = names.get(turn % names.len().max(1)) else {
+            return Ok(());
+        };
+        match self.ask(name, Request::Beat).await {
+            // It has been removed since.
+            Err(RequestError::NoSuchService { .. }) => Ok(()),
+            result => result,
+        }
+    }
+
     /// How one service is.
     ///
     /// # Errors
@@ -249,6 +265,16 @@ impl Supervisor {
             .values()
             .find(|handle| handle.service.uid == uid)
             .map(|handle| handle.service.sandbox.control)
+    }
+
+    /// Who a user is, for people: the service that it is the user of, or root.
+    pub fn name_of(&self, uid: u32) -> String {
+        let of = |handle: &&Handle| handle.service.uid == uid;
+        match self.handles.values().find(of) {
+            Some(handle) => handle.service.name.clone(),
+            None if uid == 0 => "root".to_owned(),
+            None => format!("user {uid}"),
+        }
     }
 
     /// The log of a service.

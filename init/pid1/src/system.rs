@@ -14,7 +14,9 @@ use crate::console::{Console, lock};
 use crate::data::Data;
 use crate::logs::Log;
 use crate::reaper::Reaper;
+use crate::record::Records;
 use crate::reset::Target;
+use crate::watchdog::Keeper;
 
 /// Facts of the boot, and what is counted since.
 pub struct System {
@@ -44,6 +46,10 @@ pub struct System {
     pub named_by_owner: bool,
     /// When the first start had settled; 0 before.
     pub ready_ms: AtomicU64,
+    /// What is kept of each boot.
+    pub records: Records,
+    /// The hardware watchdog.
+    pub watchdog: Keeper,
 }
 
 impl System {
@@ -53,6 +59,7 @@ impl System {
         let data = self.data.now();
         let problem = data.problem.as_ref();
         let board = self.board.as_ref();
+        let watchdog = self.watchdog.view();
         SystemStatus {
             hostname: lock(&self.hostname).clone(),
             version: self.version.clone(),
@@ -73,6 +80,10 @@ impl System {
             init_memory: self.own_group.memory_current().unwrap_or_default(),
             ready_ms: self.ready_ms.load(Ordering::Relaxed),
             phases: self.phases.clone(),
+            boot_id: self.records.boot_id(),
+            watchdog: watchdog.identity,
+            watchdog_timeout_ms: u64::try_from(watchdog.timeout.as_millis()).unwrap_or(u64::MAX),
+            watchdog_problem: watchdog.problem,
         }
     }
 

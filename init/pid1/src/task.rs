@@ -21,6 +21,8 @@ use crate::logs::Log;
 use crate::news::News;
 use crate::notify::{self, Notification};
 use crate::process::{Process, Standing, Woken};
+use crate::record::Reason;
+use crate::shutdown::End;
 use crate::spec;
 use crate::supervisor::Shared;
 
@@ -39,6 +41,8 @@ pub struct Command {
 /// See [`Command`].
 #[derive(Debug)]
 pub enum Request {
+    /// Say that the task lives.
+    Beat,
     /// Run.
     Start,
     /// End, and why.
@@ -287,6 +291,8 @@ impl ServiceTask {
                 "{name} is quarantined ({}); it can be started after Release",
                 self.life.reason()
             )),
+            // That the task came here is the answer.
+            Request::Beat => Ok(()),
             Request::Start => {
                 self.take(Event::Start);
                 Ok(())
@@ -385,6 +391,8 @@ impl ServiceTask {
             }
             Action::Kill => {
                 if let Some(process) = &self.process {
+                    let why = self.life.reason();
+                    self.shared.shutdown.killed(&self.service.name, why);
                     process.kill()?;
                 }
             }
@@ -398,9 +406,8 @@ impl ServiceTask {
                     self.service.name,
                     self.life.reason()
                 );
-                self.shared
-                    .shutdown
-                    .request(crate::shutdown::End::Reboot, reason);
+                let reason = Reason::essential(&self.service.name, reason);
+                self.shared.shutdown.request(End::Reboot, reason);
             }
         }
         Ok(())

@@ -45,5 +45,6 @@ pub mod sysctl;
 pub mod tree;
 pub mod user_namespace;
 pub mod watch;
+pub mod watchdog;
 
 pub use error::SysError;

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use kos_sdk::control::{Init1Proxy, LogBatch, LogCursor, LogPage, ServiceStatus, SystemStatus};
+use kos_sdk::control::{
+    BootRecord, Init1Proxy, LogBatch, LogCursor, LogPage, ServiceStatus, SystemStatus,
+};
 use tokio::sync::Mutex;
 
 /// Time that PID 1 has for an answer. It answers from memory; under emulation on a loaded host
@@ -138,6 +140,12 @@ impl Control {
     /// The machine.
     pub async fn system(&self) -> Result<SystemStatus, ControlError> {
         self.call(CALL_LIMIT, async |proxy| proxy.system().await)
+            .await
+    }
+
+    /// What is kept of each boot, newest first.
+    pub async fn boots(&self) -> Result<Vec<BootRecord>, ControlError> {
+        self.call(CALL_LIMIT, async |proxy| proxy.boots().await)
             .await
     }
 

@@ -7,7 +7,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, delete, get, post};
 
-use crate::api::{events, journal, logs, owner, reset, services, sessions, settings, system};
+use crate::api::{
+    boots, events, journal, logs, owner, reset, services, sessions, settings, system,
+};
 use crate::app::App;
 use crate::console::{actions, journal_page, log_page, page, pairing, reset as reset_page, stream};
 use crate::{assets, guard, proxy};
@@ -29,6 +31,7 @@ pub fn console(app: Arc<App>) -> Router {
         .route("/logs", get(journal::list))
         .route("/logs/follow", get(journal::follow))
         .route("/logs/download", get(journal::download))
+        .route("/boots", get(boots::list))
         .route("/events", get(events::follow))
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}", delete(sessions::end))

@@ -1,8 +1,9 @@
 //! The client of PID 1's control interface, `org.kos.Init1`.
 
 pub use kos_manifest::control::{
-    DataProblem, LogBatch, LogCursor, LogEntry, LogPage, LogPart, MAX_MANIFEST, MAX_REASON,
-    MAX_RESET_REASON, PhaseRecord, ReloadReport, SOCKET, ServiceStatus, State, SystemStatus,
+    BootRecord, DataProblem, DownCause, DownRecord, KilledService, LogBatch, LogCursor, LogEntry,
+    LogPage, LogPart, MAX_MANIFEST, MAX_REASON, MAX_RESET_REASON, PhaseRecord, ReloadReport,
+    SOCKET, ServiceStatus, State, SystemStatus,
 };
 
 /// PID 1's manager object. Every method may fail with `org.kos.Init1.Error.NotAllowed` when the
@@ -27,6 +28,8 @@ pub trait Init1 {
     fn kill(&self, name: &str, signal: i32) -> zbus::Result<()>;
     /// The machine.
     fn system(&self) -> zbus::Result<SystemStatus>;
+    /// What is kept of each boot, newest first; the first is the one that runs.
+    fn boots(&self) -> zbus::Result<Vec<BootRecord>>;
     /// A piece of a log: `name` is a service, `init` or `kernel`. Entries from `cursor` on, at most
     /// `max`; `cursor` 0 starts at the oldest. When there are none yet, the answer waits for up to
     /// `wait_ms` (at most 30,000).

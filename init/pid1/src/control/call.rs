@@ -21,6 +21,8 @@ pub struct Call<R> {
     pub realm: Arc<R>,
     /// The call itself.
     pub message: Message,
+    /// Who calls.
+    pub uid: u32,
     /// What the caller may do.
     pub grant: ControlGrant,
     /// Whether the caller's connection is told signals.

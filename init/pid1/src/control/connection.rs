@@ -253,6 +253,7 @@ impl<R: Realm> Connection<R> {
         let call = Call {
             realm: self.realm.clone(),
             message,
+            uid: self.place.account.uid,
             grant,
             subscribed: self.news.is_some(),
         };

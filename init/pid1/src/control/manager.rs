@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kos_manifest::control::{
-    INTERFACE, LogBatch, LogCursor, LogPage, MAX_MANIFEST, MAX_REASON, MAX_RESET_REASON,
-    ReloadReport, ServiceStatus, SystemStatus,
+    BootRecord, INTERFACE, LogBatch, LogCursor, LogPage, MAX_MANIFEST, MAX_REASON,
+    MAX_RESET_REASON, ReloadReport, ServiceStatus, SystemStatus,
 };
 use kos_manifest::service::ControlGrant::{Name, Observe, Operate};
 use zbus::{Message, OwnedObjectPath};
@@ -132,6 +132,12 @@ pub static MANAGER: Interface<Facts> = Interface {
             arguments![system: SystemStatus],
             Observe,
         ),
+        method(
+            "Boots",
+            arguments![],
+            arguments![boots: Vec<BootRecord>],
+            Observe,
+        ),
         waiting(
             "ReadLog",
             arguments![name: &str, cursor: u64, max: u32, wait_ms: u32],
@@ -254,6 +260,7 @@ pub async fn answer<R: Realm>(call: &Call<R>, method: &str) -> Result<Message, C
         }
         "Manifest" => give(&call.message, &realm.manifest(arguments_of(&body)?).await?),
         "System" => give(&call.message, &realm.system()),
+        "Boots" => give(&call.message, &realm.boots()),
         "ReadLog" => {
             let (name, cursor, max, wait_ms): (&str, u64, u32, u32) = arguments_of(&body)?;
             let max = usize::try_from(max.clamp(1, MAX_LINES)).unwrap_or(1);
@@ -330,7 +337,7 @@ fn within(argument: &str, found: usize, allowed: usize) -> Result<(), ControlErr
 fn go_down<R: Realm>(call: &Call<R>, down: Down, longest: usize) -> Result<Message, ControlError> {
     let body = call.message.body();
     let reason = shown("reason", arguments_of(&body)?, longest)?;
-    call.realm.go_down(down, reason)?;
+    call.realm.go_down(down, call.uid, reason)?;
     done(&call.message)
 }
 

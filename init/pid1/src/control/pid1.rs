@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kos_manifest::control::{
-    LogBatch, LogCursor, LogPage, ReloadReport, ServiceStatus, SystemStatus,
+    BootRecord, LogBatch, LogCursor, LogPage, ReloadReport, ServiceStatus, SystemStatus,
 };
 use kos_manifest::service::ControlGrant;
 use tokio::sync::broadcast;
@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 use crate::control::error::ControlError;
 use crate::control::realm::{Act, Down, Realm, ServiceFacts};
 use crate::news::News;
+use crate::record::Reason;
 use crate::shutdown::End;
 use crate::supervisor::Supervisor;
 use crate::system::System;
@@ -115,16 +116,19 @@ impl Realm for Pid1 {
         Ok(self.supervisor.ask(name, request).await?)
     }
 
-    fn go_down(&self, down: Down, reason: String) -> Result<(), ControlError> {
+    fn boots(&self) -> Vec<BootRecord> {
+        self.system.records.list()
+    }
+
+    fn go_down(&self, down: Down, uid: u32, reason: String) -> Result<(), ControlError> {
+        let by = self.supervisor.name_of(uid);
         let (end, reason) = match down {
-            Down::Reboot => (End::Reboot, by_operator(&reason)),
-            Down::PowerOff => (End::PowerOff, by_operator(&reason)),
+            Down::Reboot => (End::Reboot, Reason::operator(by, asked_for(reason))),
+            Down::PowerOff => (End::PowerOff, Reason::operator(by, asked_for(reason))),
             Down::FactoryReset => {
                 let target = self.system.reset_target().map_err(ControlError::Busy)?;
-                (
-                    End::FactoryReset(target),
-                    format!("factory reset: {reason}"),
-                )
+                let detail = format!("factory reset: {reason}");
+                (End::FactoryReset(target), Reason::factory_reset(by, detail))
             }
         };
         let first = self.supervisor.shared().shutdown.request(end, reason);
@@ -168,11 +172,11 @@ impl Realm for Pid1 {
     }
 }
 
-fn by_operator(reason: &str) -> String {
+fn asked_for(reason: String) -> String {
     if reason.is_empty() {
-        return "asked for by the operator".to_owned();
+        return "asked for".to_owned();
     }
-    format!("asked for by the operator: {reason}")
+    reason
 }
 
 fn later() -> ControlError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kos_manifest::control::{
-    LogBatch, LogCursor, LogPage, ReloadReport, ServiceStatus, SystemStatus,
+    BootRecord, LogBatch, LogCursor, LogPage, ReloadReport, ServiceStatus, SystemStatus,
 };
 use kos_manifest::service::{ControlGrant, Service};
 use tokio::sync::broadcast;
@@ -93,8 +93,10 @@ pub trait Realm: Send + Sync + 'static {
     ) -> impl Future<Output = LogBatch> + Send;
     /// Does something to a service; done when the service has taken it.
     fn act(&self, name: &str, act: Act) -> impl Future<Output = Result<(), ControlError>> + Send;
-    /// Asks for the end of this boot.
-    fn go_down(&self, down: Down, reason: String) -> Result<(), ControlError>;
+    /// What is kept of each boot, newest first.
+    fn boots(&self) -> Vec<BootRecord>;
+    /// Asks for the end of this boot; the user `uid` does.
+    fn go_down(&self, down: Down, uid: u32, reason: String) -> Result<(), ControlError>;
     /// Sets the host name.
     fn set_hostname(&self, name: &str, by_operator: bool) -> Result<(), ControlError>;
     /// Reads the manifests again and applies what has changed.

@@ -97,6 +97,10 @@ mod tests {
                 init_memory: 0,
                 ready_ms: 0,
                 phases: Vec::new(),
+                boot_id: String::new(),
+                watchdog: String::new(),
+                watchdog_timeout_ms: 0,
+                watchdog_problem: String::new(),
             };
             Trouble::of(&system)
                 .map(|trouble| (trouble.is_calm, trouble.offers_reboot, trouble.offers_reset))

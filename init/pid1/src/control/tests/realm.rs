@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kos_manifest::control::{
-    LogBatch, LogCursor, LogPage, ReloadReport, ServiceStatus, SystemStatus,
+    BootRecord, LogBatch, LogCursor, LogPage, ReloadReport, ServiceStatus, SystemStatus,
 };
 use kos_manifest::seccomp::SyscallSets;
 use kos_manifest::service::{ControlGrant, Service, ServiceSet};
@@ -156,6 +156,10 @@ impl Realm for TestRealm {
             init_memory: 0,
             ready_ms: 0,
             phases: Vec::new(),
+            boot_id: String::new(),
+            watchdog: String::new(),
+            watchdog_timeout_ms: 0,
+            watchdog_problem: String::new(),
         }
     }
 
@@ -195,7 +199,11 @@ impl Realm for TestRealm {
         self.status(name).map(|_| ())
     }
 
-    fn go_down(&self, down: Down, reason: String) -> Result<(), ControlError> {
+    fn boots(&self) -> Vec<BootRecord> {
+        vec![BootRecord::default()]
+    }
+
+    fn go_down(&self, down: Down, _uid: u32, reason: String) -> Result<(), ControlError> {
         self.note(format!("{down:?} {reason}"));
         Ok(())
     }

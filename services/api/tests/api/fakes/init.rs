@@ -276,6 +276,10 @@ impl FakeInit {
                 phase("manifests", 1_538, 31_000),
                 phase("control", 1_570, 12_500),
             ],
+            boot_id: "5f0c1d5e-7a52-4c3f-9d1a-0f6b8f0f2a11".to_owned(),
+            watchdog: "iTCO_wdt".to_owned(),
+            watchdog_timeout_ms: 30_000,
+            watchdog_problem: String::new(),
         }
     }
 
