@@ -79,3 +79,46 @@ pub const TRANSITIONS: [(State, &str, State); 69] = [
     (Failed, "quarantine", Quarantined),
     (Quarantined, "release", Stopped),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// From whatever is in the first column to whatever is in the second, by the states' names.
+    fn drawn() -> BTreeSet<(String, String)> {
+        let page = include_str!("../../../../ARCHITECTURE.md");
+        let (_, life) = page.split_once("\n## A service's life\n").unwrap();
+        let (_, table) = life
+            .split_once("\n| from | to | when |\n|---|---|---|\n")
+            .unwrap();
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let mut drawn = BTreeSet::new();
+        for row in rows {
+            let mut cells = row.split('|').skip(1).map(str::trim);
+            let (from, to) = (cells.next().unwrap(), cells.next().unwrap());
+            for from in from.split(", ") {
+                for to in to.split(", ") {
+                    drawn.insert((from.to_owned(), to.to_owned()));
+                }
+            }
+        }
+        drawn
+    }
+
+    #[test]
+    fn the_page_says_the_same_as_the_table() {
+        let listed: BTreeSet<(String, String)> = TRANSITIONS
+            .iter()
+            .map(|(from, _, to)| (from.to_string(), to.to_string()))
+            .collect();
+        let drawn = drawn();
+        let missing: Vec<_> = listed.difference(&drawn).collect();
+        let invented: Vec<_> = drawn.difference(&listed).collect();
+        assert!(
+            missing.is_empty() && invented.is_empty(),
+            "ARCHITECTURE.md lacks {missing:?} and has besides {invented:?}"
+        );
+    }
+}
