@@ -30,6 +30,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         asset!("hx-sse.min.js", "text/javascript; charset=utf-8"),
         asset!("console.js", "text/javascript; charset=utf-8"),
         asset!("chat.js", "text/javascript; charset=utf-8"),
+        asset!("editor.js", "text/javascript; charset=utf-8"),
         asset!("journal.js", "text/javascript; charset=utf-8"),
         asset!("log.js", "text/javascript; charset=utf-8"),
         asset!("return.js", "text/javascript; charset=utf-8"),

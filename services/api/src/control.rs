@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use kos_sdk::control::{
-    BootRecord, Init1Proxy, LogBatch, LogCursor, LogPage, ServiceStatus, SystemStatus,
+    BootRecord, Init1Proxy, LogBatch, LogCursor, LogPage, ReloadReport, ServiceStatus, SystemStatus,
 };
+use kos_sdk::service_facts::{self, ServiceFacts};
 use tokio::sync::Mutex;
 
 /// Time that PID 1 has for an answer. It answers from memory; under emulation on a loaded host
 /// a second is possible, ten are not.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// Time for a reload: the disk may be slow, and what is removed has its time to stop.
+const RELOAD_LIMIT: Duration = Duration::from_secs(60);
 /// PID 1's own bound for a call that waits.
 const MAX_WAIT_MS: u32 = 30_000;
 
@@ -33,6 +36,9 @@ pub enum ControlError {
     /// The arguments make no sense to it.
     #[error("{0}")]
     Invalid(String),
+    /// A manifest is wrong; nothing was changed.
+    #[error("{0}")]
+    InvalidManifest(String),
     /// It cannot be reached, or it does not answer.
     #[error("PID 1 does not answer: {0}")]
     Away(String),
@@ -46,6 +52,7 @@ impl ControlError {
             ControlError::NotAllowed(_) => StatusCode::FORBIDDEN,
             ControlError::Busy(_) => StatusCode::CONFLICT,
             ControlError::Invalid(_) => StatusCode::BAD_REQUEST,
+            ControlError::InvalidManifest(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ControlError::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -61,6 +68,7 @@ impl From<zbus::Error> for ControlError {
             "NoSuchService" => ControlError::NoSuchService(message),
             "NotAllowed" | "AccessDenied" => ControlError::NotAllowed(message),
             "Busy" => ControlError::Busy(message),
+            "InvalidManifest" => ControlError::InvalidManifest(message),
             "InvalidArgs" | "InvalidArgument" => ControlError::Invalid(message),
             _ => ControlError::Away(message),
         }
@@ -82,15 +90,30 @@ pub enum Action {
     Stop,
     /// Stop it and start it again.
     Restart,
+    /// Let it stand still.
+    Freeze,
+    /// Let it go on.
+    Thaw,
+    /// Stop it and keep it from running.
+    Quarantine,
+    /// Let it be started again.
+    Release,
 }
 
 impl Action {
+    /// The names of all.
+    pub const NAMES: &str = "start, stop, restart, freeze, thaw, quarantine, release";
+
     /// The action of that name, as in a path.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "start" => Some(Action::Start),
             "stop" => Some(Action::Stop),
             "restart" => Some(Action::Restart),
+            "freeze" => Some(Action::Freeze),
+            "thaw" => Some(Action::Thaw),
+            "quarantine" => Some(Action::Quarantine),
+            "release" => Some(Action::Release),
             _ => None,
         }
     }
@@ -149,14 +172,54 @@ impl Control {
             .await
     }
 
-    /// Starts, stops or restarts a service.
-    pub async fn act(&self, name: &str, action: Action) -> Result<(), ControlError> {
+    /// Does something to a service; `reason` is for a quarantine.
+    pub async fn act(&self, name: &str, action: Action, reason: &str) -> Result<(), ControlError> {
         self.call(CALL_LIMIT, async |proxy| match action {
             Action::Start => proxy.start(name).await,
             Action::Stop => proxy.stop(name).await,
             Action::Restart => proxy.restart(name).await,
+            Action::Freeze => proxy.freeze(name).await,
+            Action::Thaw => proxy.thaw(name).await,
+            Action::Quarantine => proxy.quarantine(name, reason).await,
+            Action::Release => proxy.release(name).await,
         })
         .await
+    }
+
+    /// All that is known of a service.
+    pub async fn facts(&self, name: &str) -> Result<ServiceFacts, ControlError> {
+        self.call(CALL_LIMIT, async |proxy| {
+            service_facts::of(&proxy, name).await
+        })
+        .await
+    }
+
+    /// The text of a service's manifest.
+    pub async fn manifest(&self, name: &str) -> Result<String, ControlError> {
+        self.call(CALL_LIMIT, async |proxy| proxy.manifest(name).await)
+            .await
+    }
+
+    /// Writes an owner's manifest, and applies it.
+    pub async fn set_manifest(&self, name: &str, text: &str) -> Result<ReloadReport, ControlError> {
+        self.call(RELOAD_LIMIT, async |proxy| {
+            proxy.set_manifest(name, text).await
+        })
+        .await
+    }
+
+    /// Removes an owner's manifest, and applies that.
+    pub async fn remove_manifest(&self, name: &str) -> Result<ReloadReport, ControlError> {
+        self.call(RELOAD_LIMIT, async |proxy| {
+            proxy.remove_manifest(name).await
+        })
+        .await
+    }
+
+    /// Reads the manifests again, and applies what has changed.
+    pub async fn reload(&self) -> Result<ReloadReport, ControlError> {
+        self.call(RELOAD_LIMIT, async |proxy| proxy.reload().await)
+            .await
     }
 
     /// Sends a signal to a service's program.

@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::control::ControlError;
+use crate::manifest_problem::ManifestProblem;
 use crate::routes::MAX_BODY;
 
 /// Why a request was not done.
@@ -116,7 +117,17 @@ impl IntoResponse for ApiError {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!("{self}");
         }
-        let body = Json(serde_json::json!({ "error": self.to_string() }));
+        let mut body = serde_json::json!({ "error": self.to_string() });
+        if let ApiError::Control(ControlError::InvalidManifest(words)) = &self {
+            // Where it is wrong, for editors.
+            if let Ok(serde_json::Value::Object(place)) =
+                serde_json::to_value(ManifestProblem::of(words))
+                && let Some(body) = body.as_object_mut()
+            {
+                body.extend(place);
+            }
+        }
+        let body = Json(body);
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after() {

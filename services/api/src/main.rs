@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod journal;
 mod live;
+mod manifest_problem;
 mod memory;
 mod options;
 mod proxy;

@@ -8,10 +8,12 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, delete, get, post};
 
 use crate::api::{
-    boots, events, journal, logs, owner, reset, services, sessions, settings, system,
+    boots, events, journal, logs, manifests, owner, reset, services, sessions, settings, system,
 };
 use crate::app::App;
-use crate::console::{actions, journal_page, log_page, page, pairing, reset as reset_page, stream};
+use crate::console::{
+    actions, journal_page, log_page, page, pairing, reset as reset_page, service_page, stream,
+};
 use crate::{assets, guard, proxy};
 
 /// Largest body of our own routes: names, codes and settings.
@@ -27,6 +29,14 @@ pub fn console(app: Arc<App>) -> Router {
         .route("/services/{name}", get(services::show))
         .route("/services/{name}/{action}", post(services::act))
         .route("/services/{name}/kill", post(services::kill))
+        .route("/services/{name}/facts", get(manifests::facts))
+        .route(
+            "/services/{name}/manifest",
+            get(manifests::show)
+                .put(manifests::replace)
+                .delete(manifests::remove),
+        )
+        .route("/reload", post(manifests::reload))
         .route("/services/{name}/log", get(logs::read))
         .route("/logs", get(journal::list))
         .route("/logs/follow", get(journal::follow))
@@ -44,6 +54,11 @@ pub fn console(app: Arc<App>) -> Router {
         .route("/console/stream", get(stream::follow))
         .route("/logs", get(journal_page::show))
         .route("/logs/{name}", get(log_page::show))
+        .route("/services/{name}", get(service_page::show))
+        .route("/services/{name}/now", get(service_page::now))
+        .route("/services/{name}/manifest", post(service_page::save))
+        .route("/services/{name}/remove", post(service_page::remove))
+        .route("/services/{name}/reload", post(service_page::reload))
         .route("/services/{name}/{action}", post(actions::service))
         .route("/power", get(actions::power_page))
         .route("/power/{act}", post(actions::power))

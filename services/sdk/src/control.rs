@@ -18,6 +18,8 @@ pub trait Init1 {
     fn services(&self) -> zbus::Result<Vec<ServiceStatus>>;
     /// One service.
     fn service(&self, name: &str) -> zbus::Result<ServiceStatus>;
+    /// The path of a service's object.
+    fn get_service(&self, name: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     /// Starts a service and what it requires; returns at once, the state tells the rest.
     fn start(&self, name: &str) -> zbus::Result<()>;
     /// Stops a service; it stays stopped until it is started again.

@@ -8,4 +8,5 @@ pub mod credentials;
 pub mod log;
 pub mod notify;
 pub mod serve;
+pub mod service_facts;
 pub mod stop;

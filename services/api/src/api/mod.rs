@@ -5,6 +5,7 @@ pub mod boots;
 pub mod events;
 pub mod journal;
 pub mod logs;
+pub mod manifests;
 pub mod owner;
 pub mod reset;
 pub mod services;

@@ -54,17 +54,30 @@ pub async fn show(
     }))
 }
 
-/// `POST /api/v1/services/{name}/{start|stop|restart}`
+/// Body of `POST /api/v1/services/{name}/quarantine`, which may be left out.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Why {
+    reason: String,
+}
+
+/// What is said of a quarantine for which nobody gave a reason.
+pub const NO_REASON: &str = "by the operator";
+
+/// `POST /api/v1/services/{name}/{start|stop|restart|freeze|thaw|quarantine|release}`
 pub async fn act(
     State(app): State<Arc<App>>,
     Path((name, action)): Path<(String, String)>,
+    body: Option<Json<Why>>,
 ) -> Result<StatusCode, ApiError> {
     let action = Action::parse(&action).ok_or_else(|| {
         ApiError::NotFound(format!(
-            "no action '{action}'; allowed: start, stop, restart, kill"
+            "no action '{action}'; allowed: {}, kill",
+            Action::NAMES
         ))
     })?;
-    app.control.act(&name, action).await?;
+    let reason = body.map_or_else(|| NO_REASON.to_owned(), |Json(why)| why.reason);
+    app.control.act(&name, action, &reason).await?;
     app.live.nudge();
     Ok(StatusCode::ACCEPTED)
 }

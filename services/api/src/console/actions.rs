@@ -9,6 +9,7 @@ use axum::http::HeaderMap;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 
 use super::page::{Message, named};
+use crate::api::services::NO_REASON;
 use crate::app::App;
 use crate::auth::door::Identity;
 use crate::control::{Action, ControlError, Power};
@@ -26,7 +27,7 @@ struct Notice {
     leaving: &'static str,
 }
 
-/// `POST /services/{name}/{start|stop|restart}`
+/// `POST /services/{name}/{start|stop|restart|freeze|thaw|quarantine|release}`
 pub async fn service(
     State(app): State<Arc<App>>,
     Path((name, action)): Path<(String, String)>,
@@ -34,14 +35,14 @@ pub async fn service(
 ) -> Result<Response, ApiError> {
     let action = Action::parse(&action)
         .ok_or_else(|| ApiError::NotFound(format!("no action '{action}'")))?;
-    let done = app.control.act(&name, action).await;
+    let done = app.control.act(&name, action, NO_REASON).await;
     app.live.nudge();
     // What happened shows in the table; only a refusal needs words.
     let text = match &done {
         Ok(()) => String::new(),
         Err(error) => format!("{name}: {error}"),
     };
-    answer(&headers, done, text, "")
+    answer(&headers, done, text, "", &format!("/services/{name}"))
 }
 
 /// `GET /power`: without JavaScript, the page that asks.
@@ -74,7 +75,7 @@ pub async fn power(
         ),
         (Ok(()), Power::Off) => ("The box turns off.".to_owned(), "poweroff"),
     };
-    answer(&headers, done, text, leaving)
+    answer(&headers, done, text, leaving, "/")
 }
 
 fn answer(
@@ -82,6 +83,7 @@ fn answer(
     done: Result<(), ControlError>,
     text: String,
     leaving: &'static str,
+    back: &str,
 ) -> Result<Response, ApiError> {
     if is_htmx(headers) {
         let notice = Notice {
@@ -92,7 +94,7 @@ fn answer(
         return Ok(Html(notice.render()?).into_response());
     }
     if text.is_empty() {
-        return Ok(Redirect::to("/").into_response());
+        return Ok(Redirect::to(back).into_response());
     }
     let status = done
         .err()

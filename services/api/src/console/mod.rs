@@ -3,13 +3,17 @@
 
 pub mod actions;
 pub mod bar;
+pub mod diagram;
+pub mod history;
 pub mod journal_page;
 pub mod log_page;
 pub mod machine;
 pub mod page;
 pub mod pairing;
 pub mod reset;
+pub mod service_page;
 pub mod show;
 pub mod stream;
 pub mod trouble;
+pub mod usage;
 pub mod view;

@@ -112,11 +112,14 @@ struct Row {
     buttons: Vec<Button>,
 }
 
-struct Button {
-    action: &'static str,
-    label: &'static str,
+/// What can be done to a service.
+pub struct Button {
+    /// Its name in the path.
+    pub action: &'static str,
+    /// What stands on it.
+    pub label: &'static str,
     /// Asked before it is done.
-    question: String,
+    pub question: String,
 }
 
 impl From<&Snapshot> for Services {
@@ -150,13 +153,17 @@ impl From<&ServiceView> for Row {
             },
             restarts: status.restarts,
             last_failure: status.last_failure.clone(),
-            buttons: buttons(&status.name, &status.state),
+            // The rest is on the service's own page.
+            buttons: buttons(&status.name, &status.state)
+                .into_iter()
+                .filter(|button| !matches!(button.action, "freeze" | "quarantine"))
+                .collect(),
         }
     }
 }
 
 /// What an operator would do in that state.
-fn buttons(name: &str, state: &str) -> Vec<Button> {
+pub fn buttons(name: &str, state: &str) -> Vec<Button> {
     let is_self = name == SELF;
     let start = |label| Button {
         action: "start",
@@ -182,11 +189,41 @@ fn buttons(name: &str, state: &str) -> Vec<Button> {
             String::new()
         },
     };
+    let freeze = || Button {
+        action: "freeze",
+        label: "Freeze",
+        question: if is_self {
+            "Freeze the API service? This console and every API stand still until the box is \
+             restarted."
+                .to_owned()
+        } else {
+            format!("Freeze {name}? It keeps its memory and does nothing until it is thawed.")
+        },
+    };
+    let quarantine = || Button {
+        action: "quarantine",
+        label: "Quarantine",
+        question: if is_self {
+            "Quarantine the API service? This console and every API go away until the box is \
+             restarted."
+                .to_owned()
+        } else {
+            format!("Quarantine {name}? It is stopped, and nothing starts it until it is released.")
+        },
+    };
+    let plain = |action, label| Button {
+        action,
+        label,
+        question: String::new(),
+    };
     match state {
-        "ready" | "starting" | "frozen" => vec![restart(), stop()],
-        "backoff" => vec![start("Start now"), stop()],
+        "ready" => vec![restart(), stop(), freeze(), quarantine()],
+        "starting" => vec![restart(), stop(), quarantine()],
+        "frozen" => vec![plain("thaw", "Thaw"), stop(), quarantine()],
+        "backoff" => vec![start("Start now"), stop(), quarantine()],
         "stopping" => vec![],
-        _ => vec![start("Start")],
+        "quarantined" => vec![plain("release", "Release")],
+        _ => vec![start("Start"), quarantine()],
     }
 }
 

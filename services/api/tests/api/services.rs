@@ -97,3 +97,87 @@ fn settings_are_kept() {
         assert_eq!(settings.json().await["default_model"], "tiny");
     });
 }
+
+#[test]
+fn a_service_is_frozen_quarantined_and_released() {
+    run(async {
+        let kos = Fixture::start().await;
+        for (action, state) in [
+            ("freeze", "frozen"),
+            ("thaw", "ready"),
+            ("quarantine", "quarantined"),
+            ("release", "stopped"),
+        ] {
+            let path = format!("/api/v1/services/infer/{action}");
+            assert_eq!(
+                kos.ask("POST", &path).code().status().await,
+                202,
+                "{action}"
+            );
+            let one = kos.ask("GET", "/api/v1/services/infer").code().send().await;
+            assert_eq!(one.json().await["state"], state);
+        }
+        let why = kos.ask("POST", "/api/v1/services/infer/quarantine").code();
+        let why = why.json(&json!({ "reason": "it attacked" }));
+        assert_eq!(why.status().await, 202);
+        let calls = kos.init.calls();
+        assert!(calls.contains(&"quarantine infer by the operator".to_owned()));
+        assert!(calls.contains(&"quarantine infer it attacked".to_owned()));
+    });
+}
+
+#[test]
+fn a_manifest_is_read_written_and_removed() {
+    run(async {
+        let kos = Fixture::start().await;
+        let path = "/api/v1/services/agent/manifest";
+        let put = async |text: &str| kos.ask("PUT", path).code().form(text).send().await;
+        let report = put("name = \"agent\"\n").await.json().await;
+        assert_eq!(report["added"][0], "agent");
+        assert_eq!(report["unchanged"], 3);
+        let text = kos.ask("GET", path).code().send().await.text().await;
+        assert_eq!(text, "name = \"agent\"\n");
+        let refused = put("name = \"agent\"\nmemory = \"lots\"\n").await;
+        assert_eq!(refused.status, 422);
+        let problem = refused.json().await;
+        assert_eq!(problem["file"], "agent.toml");
+        assert_eq!(problem["line"], 2);
+        assert_eq!(problem["key"], "limits.memory");
+        let report = kos.ask("DELETE", path).code().send().await.json().await;
+        assert_eq!(report["removed"][0], "agent");
+        let report = kos.ask("POST", "/api/v1/reload").code().send().await;
+        assert_eq!(report.json().await["unchanged"], 3);
+        let facts = kos.ask("GET", "/api/v1/services/infer/facts").code();
+        let facts = facts.send().await.json().await;
+        assert_eq!(facts["limits"]["memory"], 64 << 20);
+        assert_eq!(facts["limits"]["disk"], serde_json::Value::Null);
+        assert_eq!(facts["memory_pressure"]["some"], 12.5);
+    });
+}
+
+#[test]
+fn the_page_of_a_service_shows_what_is_wrong_with_its_manifest() {
+    run(async {
+        let kos = Fixture::start().await;
+        let page = kos.ask("GET", "/services/infer").code().send().await;
+        assert_eq!(page.status, 200);
+        let page = page.text().await;
+        assert!(
+            page.contains("64 MiB") && page.contains("waits for memory 12 %"),
+            "{page}"
+        );
+        let wrong = "text=name+%3D+%22infer%22%0D%0Amemory+%3D+%22lots%22%0D%0A";
+        let save = kos
+            .ask("POST", "/services/infer/manifest")
+            .code()
+            .form(wrong);
+        let page = save.send().await;
+        assert_eq!(page.status, 422);
+        let page = page.text().await;
+        assert!(page.contains("data-problem-line=\"2\""), "{page}");
+        // What was written is not lost.
+        assert!(page.contains("memory = &#34;lots&#34;") || page.contains("memory = \"lots\""));
+        let missing = kos.ask("GET", "/services/nobody").code().status().await;
+        assert_eq!(missing, 404);
+    });
+}

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kos_sdk::control::{
-    LogBatch, LogCursor, LogEntry, LogPage, LogPart, PhaseRecord, ServiceStatus, SystemStatus,
+    LogBatch, LogCursor, LogEntry, LogPage, LogPart, PhaseRecord, ReloadReport, ServiceStatus,
+    SystemStatus,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -30,6 +31,7 @@ struct World {
     boot: String,
     hostname: String,
     services: Vec<ServiceStatus>,
+    manifests: HashMap<String, String>,
     logs: HashMap<String, Ring>,
     calls: Vec<String>,
     data: Data,
@@ -69,6 +71,7 @@ enum InitError {
     NoSuchService(String),
     NotAllowed(String),
     Busy(String),
+    InvalidManifest(String),
 }
 
 impl FakeInit {
@@ -80,6 +83,7 @@ impl FakeInit {
                 boot: BOOT.to_owned(),
                 hostname: "attic".to_owned(),
                 services: ["api", "infer", "net"].map(service).to_vec(),
+                manifests: HashMap::new(),
                 logs: ["init", "kernel", "api", "infer", "net"]
                     .map(|name| (name.to_owned(), Ring::default()))
                     .into(),
@@ -106,6 +110,7 @@ impl FakeInit {
             .server(zbus::Guid::generate())
             .p2p()
             .serve_at("/org/kos/Init1", self)
+            .serve_at(FACTS_PATH, FakeFacts)
             .build()
             .await;
         if let Ok(connection) = connection {
@@ -241,6 +246,101 @@ impl FakeInit {
         Ok(())
     }
 
+    fn get_service(&self, name: &str) -> Result<zbus::OwnedObjectPath, InitError> {
+        self.service(name)?;
+        Ok(zbus::OwnedObjectPath::try_from(FACTS_PATH).unwrap())
+    }
+
+    fn freeze(&self, name: &str) -> Result<(), InitError> {
+        self.act(&format!("freeze {name}"), name)?;
+        self.set_state(name, "frozen", "frozen by the operator");
+        Ok(())
+    }
+
+    fn thaw(&self, name: &str) -> Result<(), InitError> {
+        self.act(&format!("thaw {name}"), name)?;
+        self.set_state(name, "ready", "thawed");
+        Ok(())
+    }
+
+    fn quarantine(&self, name: &str, reason: &str) -> Result<(), InitError> {
+        self.act(&format!("quarantine {name} {reason}"), name)?;
+        self.set_state(name, "quarantined", &format!("quarantined: {reason}"));
+        Ok(())
+    }
+
+    fn release(&self, name: &str) -> Result<(), InitError> {
+        self.act(&format!("release {name}"), name)?;
+        self.set_state(name, "stopped", "released");
+        Ok(())
+    }
+
+    fn manifest(&self, name: &str) -> Result<String, InitError> {
+        self.service(name)?;
+        let world = self.world.lock().unwrap();
+        Ok(world
+            .manifests
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| manifest_of(name)))
+    }
+
+    fn set_manifest(&self, name: &str, text: &str) -> Result<ReloadReport, InitError> {
+        if let Some(line) = text.lines().position(|line| line.contains("lots")) {
+            return Err(InitError::InvalidManifest(format!(
+                "{name}.toml:{}:10: limits.memory: found 'lots', allowed: a size such as 64K, 512M, 4G, or none",
+                line + 1
+            )));
+        }
+        let mut world = self.world.lock().unwrap();
+        let is_new = !world.services.iter().any(|service| service.name == name);
+        if is_new {
+            world.services.push(service(name));
+            world.logs.insert(name.to_owned(), Ring::default());
+        }
+        world.manifests.insert(name.to_owned(), text.to_owned());
+        world.calls.push(format!("set manifest {name}"));
+        let count = world.services.len();
+        drop(world);
+        self.generation.send_modify(|generation| *generation += 1);
+        let names = vec![name.to_owned()];
+        let (added, restarted) = if is_new {
+            (names, Vec::new())
+        } else {
+            (Vec::new(), names)
+        };
+        Ok(ReloadReport {
+            added,
+            restarted,
+            unchanged: u32::try_from(count - 1).unwrap(),
+            ..ReloadReport::default()
+        })
+    }
+
+    fn remove_manifest(&self, name: &str) -> Result<ReloadReport, InitError> {
+        let mut world = self.world.lock().unwrap();
+        if world.manifests.remove(name).is_none() {
+            return Err(InitError::Busy(format!(
+                "{name} has no manifest of the owner's"
+            )));
+        }
+        world.services.retain(|service| service.name != name);
+        Ok(ReloadReport {
+            removed: vec![name.to_owned()],
+            unchanged: u32::try_from(world.services.len()).unwrap(),
+            ..ReloadReport::default()
+        })
+    }
+
+    fn reload(&self) -> ReloadReport {
+        let mut world = self.world.lock().unwrap();
+        world.calls.push("reload".to_owned());
+        ReloadReport {
+            unchanged: u32::try_from(world.services.len()).unwrap(),
+            ..ReloadReport::default()
+        }
+    }
+
     fn system(&self) -> SystemStatus {
         let world = self.world.lock().unwrap();
         let uptime = u64::try_from(world.started.elapsed().as_millis()).unwrap() + 4_000;
@@ -369,6 +469,82 @@ impl World {
             logs: parts.filter(|part| !part.entries.is_empty()).collect(),
         }
     }
+}
+
+/// Where every service's facts are: the fake has one set for all.
+const FACTS_PATH: &str = "/org/kos/Init1/service/any";
+
+/// What a service is and may.
+struct FakeFacts;
+
+#[zbus::interface(name = "org.kos.Init1.Service")]
+impl FakeFacts {
+    #[zbus(property)]
+    fn origin(&self) -> &str {
+        "owner"
+    }
+    #[zbus(property)]
+    fn program(&self) -> &str {
+        "/bin/kos-infer"
+    }
+    #[zbus(property)]
+    fn uid(&self) -> u32 {
+        1002
+    }
+    #[zbus(property)]
+    fn network(&self) -> &str {
+        "none"
+    }
+    #[zbus(property)]
+    fn restart_policy(&self) -> &str {
+        "always"
+    }
+    #[zbus(property)]
+    fn after(&self) -> Vec<String> {
+        vec!["net".to_owned()]
+    }
+    #[zbus(property)]
+    fn memory_max(&self) -> u64 {
+        64 << 20
+    }
+    #[zbus(property)]
+    fn memory_high(&self) -> u64 {
+        56 << 20
+    }
+    #[zbus(property)]
+    fn cpu_max(&self) -> u32 {
+        1500
+    }
+    #[zbus(property)]
+    fn cpu_weight(&self) -> u32 {
+        100
+    }
+    #[zbus(property)]
+    fn io_weight(&self) -> u32 {
+        100
+    }
+    #[zbus(property)]
+    fn tasks_max(&self) -> u32 {
+        64
+    }
+    #[zbus(property)]
+    fn disk_max(&self) -> u64 {
+        u64::MAX
+    }
+    #[zbus(property)]
+    fn oom_kills(&self) -> u64 {
+        2
+    }
+    #[zbus(property)]
+    fn memory_pressure(&self) -> (f64, f64) {
+        (12.5, 3.0)
+    }
+}
+
+fn manifest_of(name: &str) -> String {
+    format!(
+        "name = \"{name}\"\ndescription = \"Test\"\nprogram = \"/bin/kos-{name}\"\nuid = 1002\n\n[limits]\nmemory = \"64M\"\npids = 64\n"
+    )
 }
 
 impl Ring {
