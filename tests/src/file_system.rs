@@ -26,10 +26,12 @@ impl FileSystem {
 
     /// Makes it anew with these files in it; `kib` is its size.
     pub fn make(&self, content: &Path, kib: u64) -> Result<()> {
-        let options = format!("root_owner=0:0,offset={}", self.offset);
+        let offset = self.offset;
+        let options = format!("root_owner=0:0,quotatype=prjquota,offset={offset}");
         let mut mke2fs = tool("mke2fs");
         // No block is kept for root: what is free is what is said to be free.
-        mke2fs.args(["-q", "-F", "-t", "ext4", "-m", "0", "-E", &options, "-d"]);
+        mke2fs.args(["-q", "-F", "-t", "ext4", "-m", "0", "-I", "256"]);
+        mke2fs.args(["-O", "quota,project", "-E", &options, "-d"]);
         succeed(mke2fs.arg(content).arg(&self.path).arg(kib.to_string())).map(drop)
     }
 

@@ -82,8 +82,12 @@ impl Disk {
             "ext4",
             "-L",
             "kos-data",
+            "-I",
+            "256",
+            "-O",
+            "quota,project",
             "-E",
-            "root_owner=0:0",
+            "root_owner=0:0,quotatype=prjquota",
         ]);
         succeed(mke2fs.arg(&self.path)).map(drop)
     }

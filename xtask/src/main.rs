@@ -1,6 +1,7 @@
 //! `cargo xtask …`: builds, runs, checks and measures kOS. This file only dispatches.
 
 mod arch;
+mod attack_table;
 mod bench;
 mod board;
 mod buildroot;

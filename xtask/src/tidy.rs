@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::attack_table;
 use crate::docs;
 use crate::licence;
 use crate::metadata::{self, Metadata};
@@ -143,6 +144,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages) -> Result<()> {
             file(source, &mut wrong);
             words(source, &mut wrong);
         }
+        attack_table::check(&sources, &mut wrong);
         if !wrong.is_empty() {
             bail!(
                 "{} rules are broken:\n  {}",

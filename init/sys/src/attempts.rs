@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 
 use syscalls::Sysno;
 
@@ -15,77 +16,105 @@ use syscalls::Sysno;
 pub struct Attempt {
     /// The call, by the kernel's name.
     pub name: &'static str,
-    arguments: [u64; 6],
+    words: [Word; 6],
 }
 
-const fn attempt(name: &'static str, arguments: [u64; 6]) -> Attempt {
-    Attempt { name, arguments }
+/// One argument.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    Number(u64),
+    /// The address of constant bytes, which the kernel can read and not write.
+    Bytes(&'static [u8]),
 }
 
-/// Nothing, or null.
-const ZERO: u64 = 0;
+/// Where a call is refused is not the same in all kernels: some look at the arguments first. So they
+/// are good ones, and the right to the call is all that is missing.
+const fn attempt(name: &'static str, given: &[Word]) -> Attempt {
+    let mut words = [Word::Number(0); 6];
+    let mut index = 0;
+    while index < given.len() {
+        words[index] = given[index];
+        index += 1;
+    }
+    Attempt { name, words }
+}
+
+const fn number(value: u64) -> Word {
+    Word::Number(value)
+}
+
+const NULL: Word = number(0);
 /// -1: no such descriptor, no such process.
-const NONE: u64 = u64::MAX;
+const NONE: Word = number(u64::MAX);
 /// `AT_FDCWD`.
-const HERE: u64 = -100i64 as u64;
+const HERE: Word = number(-100i64 as u64);
+const ROOT: Word = Word::Bytes(b"/\0");
+const TMPFS: Word = Word::Bytes(b"tmpfs\0");
+const ZEROS: Word = Word::Bytes(&[0; 256]);
+/// A structure whose first number is 1, or 2.
+const ONE: Word = Word::Bytes(&[1, 0, 0, 0, 0, 0, 0, 0]);
+const FREQUENCY: Word = Word::Bytes(&{
+    let mut timex = [0u8; 256];
+    timex[0] = 2;
+    timex
+});
+/// `struct file_handle` with 8 bytes of the kind 1.
+const HANDLE: Word = Word::Bytes(&[8, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+/// The session's keyring.
+const SESSION: Word = number(-3i64 as u64);
 
 /// What the kernel does with the machine, with memory of others, with namespaces, mounts and keys.
 /// None of these is needed by a service, whatever sets of system calls it has.
-pub const KERNEL: [Attempt; 49] = [
-    attempt("bpf", [ZERO; 6]),
-    attempt("perf_event_open", [ZERO, ZERO, NONE, NONE, ZERO, ZERO]),
-    // KEYCTL_GET_KEYRING_ID of the session, made when there is none.
-    attempt("keyctl", [0, -3i64 as u64, 1, ZERO, ZERO, ZERO]),
-    attempt("add_key", [ZERO, ZERO, ZERO, ZERO, -3i64 as u64, ZERO]),
-    attempt("request_key", [ZERO; 6]),
-    attempt("io_uring_setup", [1, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("io_uring_enter", [NONE, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("io_uring_register", [NONE, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("init_module", [ZERO; 6]),
-    attempt("finit_module", [NONE, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("delete_module", [ZERO; 6]),
-    attempt("kexec_load", [ZERO; 6]),
-    attempt("kexec_file_load", [NONE, NONE, ZERO, ZERO, ZERO, ZERO]),
+pub const KERNEL: [Attempt; 42] = [
+    attempt("bpf", &[NULL, ZEROS, number(72)]),
+    attempt("perf_event_open", &[ZEROS, number(0), NONE, NONE]),
+    // KEYCTL_GET_KEYRING_ID, made when there is none.
+    attempt("keyctl", &[number(0), SESSION, number(1)]),
+    attempt("add_key", &[ROOT, ROOT, ROOT, number(1), SESSION]),
+    attempt("request_key", &[ROOT, ROOT, NULL, SESSION]),
+    attempt("io_uring_setup", &[number(1), ZEROS]),
+    attempt("io_uring_enter", &[NONE]),
+    attempt("io_uring_register", &[NONE]),
+    attempt("init_module", &[ZEROS, number(64), ROOT]),
+    attempt("finit_module", &[NONE, ROOT]),
+    attempt("delete_module", &[ROOT]),
+    attempt("kexec_load", &[]),
+    attempt("kexec_file_load", &[NONE, NONE]),
     // LINUX_REBOOT_CMD_CAD_OFF: the same right as a reboot, and the machine runs on.
-    attempt("reboot", [0xfee1_dead, 672_274_793, ZERO, ZERO, ZERO, ZERO]),
-    attempt("settimeofday", [ZERO; 6]),
-    attempt("clock_adjtime", [ZERO; 6]),
-    attempt("adjtimex", [ZERO; 6]),
-    attempt("clock_settime", [ZERO; 6]),
-    attempt("sethostname", [ZERO; 6]),
-    attempt("setdomainname", [ZERO; 6]),
-    attempt("syslog", [3, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("acct", [ZERO; 6]),
-    attempt("swapon", [ZERO; 6]),
-    attempt("swapoff", [ZERO; 6]),
-    attempt("quotactl", [ZERO; 6]),
-    attempt("quotactl_fd", [NONE, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("vhangup", [ZERO; 6]),
-    attempt("mount", [ZERO; 6]),
-    attempt("umount2", [ZERO; 6]),
-    attempt("pivot_root", [ZERO; 6]),
-    attempt("chroot", [ZERO; 6]),
-    attempt("fsopen", [ZERO; 6]),
-    attempt("fsmount", [NONE, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("open_tree", [HERE, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("move_mount", [HERE, ZERO, HERE, ZERO, ZERO, ZERO]),
-    attempt("mount_setattr", [HERE, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("setns", [NONE, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    // CLONE_NEWUSER.
-    attempt("unshare", [0x1000_0000, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("clone3", [ZERO; 6]),
+    attempt("reboot", &[number(0xfee1_dead), number(672_274_793), NULL]),
+    attempt("settimeofday", &[]),
+    attempt("clock_settime", &[number(0), ZEROS]),
+    attempt("clock_adjtime", &[number(0), FREQUENCY]),
+    attempt("adjtimex", &[FREQUENCY]),
+    attempt("sethostname", &[]),
+    attempt("setdomainname", &[]),
+    // Reads the kernel's messages.
+    attempt("syslog", &[number(3), ZEROS, number(0)]),
+    attempt("acct", &[ROOT]),
+    attempt("swapon", &[ROOT]),
+    attempt("swapoff", &[ROOT]),
+    attempt("vhangup", &[]),
+    attempt("mount", &[TMPFS, ROOT, TMPFS]),
+    attempt("umount2", &[ROOT, number(2)]),
+    attempt("pivot_root", &[ROOT, ROOT]),
+    attempt("chroot", &[ROOT]),
+    attempt("fsopen", &[TMPFS]),
+    attempt("fsmount", &[NONE]),
+    // OPEN_TREE_CLONE.
+    attempt("open_tree", &[HERE, ROOT, number(1)]),
+    attempt("move_mount", &[HERE, ROOT, HERE, ROOT]),
+    attempt("mount_setattr", &[HERE, ROOT, number(0), ZEROS, number(32)]),
+    // CLONE_NEWNS, which a filter sees here and not in clone3.
+    attempt("unshare", &[number(0x2_0000)]),
+    attempt("clone3", &[ZEROS, number(8)]),
     // PTRACE_SEIZE of process 1.
-    attempt("ptrace", [0x4206, 1, ZERO, ZERO, ZERO, ZERO]),
-    attempt("process_vm_readv", [1, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("process_vm_writev", [1, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("process_madvise", [NONE, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("pidfd_getfd", [NONE, ZERO, ZERO, ZERO, ZERO, ZERO]),
-    attempt("kcmp", [1, 1, ZERO, ZERO, ZERO, ZERO]),
-    attempt("userfaultfd", [ZERO; 6]),
-    attempt("fanotify_init", [ZERO; 6]),
-    attempt("open_by_handle_at", [NONE, ZERO, ZERO, ZERO, ZERO, ZERO]),
+    attempt("ptrace", &[number(0x4206), number(1)]),
+    attempt("kcmp", &[number(1), number(1)]),
+    attempt("userfaultfd", &[]),
+    attempt("fanotify_init", &[]),
+    attempt("open_by_handle_at", &[HERE, HANDLE]),
     // SCHED_FIFO.
-    attempt("sched_setscheduler", [ZERO, 1, ZERO, ZERO, ZERO, ZERO]),
+    attempt("sched_setscheduler", &[number(0), number(1), ONE]),
 ];
 
 /// Kinds of sockets by name, domain, type and protocol: what goes past ports and past the kernel's
@@ -123,9 +152,13 @@ pub fn make(attempt: &Attempt) -> io::Result<()> {
     let Ok(number) = attempt.name.parse::<Sysno>() else {
         return Err(io::Error::from_raw_os_error(libc::ENOSYS));
     };
-    let [a, b, c, d, e, f] = attempt.arguments;
-    // SAFETY: the constants above pass numbers and null only, so the kernel is given no memory of
-    // this process to read or write; `clone3` with null makes no process.
+    let [a, b, c, d, e, f] = attempt.words.map(|word| match word {
+        Word::Number(number) => number,
+        Word::Bytes(bytes) => bytes.as_ptr() as u64,
+    });
+    // SAFETY: the constants above pass numbers and constant bytes, longer than what each call reads
+    // and in memory that nobody, the kernel included, can write. `clone3` has a size with which no
+    // kernel makes a process.
     answer(unsafe { libc::syscall(number.id().into(), a, b, c, d, e, f) })
 }
 
@@ -144,6 +177,78 @@ pub fn socket(kind: [libc::c_int; 3]) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads memory of another process.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn read_memory_of(pid: i32) -> io::Result<()> {
+    let mut byte = 0u8;
+    let local = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    let remote = libc::iovec {
+        // The lowest address that a program can have.
+        iov_base: 0x1_0000 as *mut libc::c_void,
+        iov_len: 1,
+    };
+    // SAFETY: the kernel writes at most one byte, to `byte`; the other address is another process's.
+    answer(
+        unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) } as _,
+    )
+}
+
+/// Copies a descriptor out of another process.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn take_descriptor_of(pid: i32) -> io::Result<()> {
+    // SAFETY: numbers only; the descriptors stay open until the program ends.
+    unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        answer(process)?;
+        answer(libc::syscall(libc::SYS_pidfd_getfd, process, 0, 0))
+    }
+}
+
+/// Raises the quota of a project without limit.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn raise_quota(directory: BorrowedFd<'_>, project: u32) -> Result<(), crate::SysError> {
+    crate::quota::set_limit(directory, project, crate::quota::Limit::default())
+}
+
+/// Gives a file capabilities (`security.capability`).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_file_capability(path: &Path, value: &[u8]) -> io::Result<()> {
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path, "security.capability", value, flags).map_err(io::Error::from)
+}
+
+/// Takes the first network card down.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn take_network_down() -> io::Result<()> {
+    // SAFETY: `ifreq` is a plain structure for which all zero is valid; its flags are zero then.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(b"eth0") {
+        *place = *byte as libc::c_char;
+    }
+    // SAFETY: the request reads one `ifreq`; the socket is closed here.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        answer(socket.into())?;
+        let result = libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &raw const request);
+        let result = answer(result.into());
+        libc::close(socket);
+        result
+    }
+}
+
 /// Makes a process in a new user namespace (`clone`, whose flags a filter sees), which ends at once.
 ///
 /// # Errors
@@ -152,7 +257,7 @@ pub fn clone_into_user_namespace() -> io::Result<()> {
     let flags = libc::CLONE_NEWUSER | libc::SIGCHLD;
     // SAFETY: without CLONE_VM and with no new stack this is a fork; the child does nothing but end,
     // by a call that runs nothing of the parent's. Both architectures have the flags first.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as u64, ZERO, ZERO, ZERO, ZERO) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as u64, 0u64, 0u64, 0u64, 0u64) };
     if pid == 0 {
         // SAFETY: ends the child.
         unsafe { libc::_exit(0) }

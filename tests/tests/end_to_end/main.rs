@@ -4,6 +4,8 @@
 //! share a guest ([`kos_tests::Guest::shared`]); the others have their own. Run by
 //! `cargo xtask test`, which builds the images.
 
+mod attacks;
+mod attacks_by_flood;
 mod console;
 mod containment;
 mod data_problems;

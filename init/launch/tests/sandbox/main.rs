@@ -93,6 +93,38 @@ fn a_user_namespace_has_one_user_and_no_rights() {
     assert_eq!(told["namespace"], "own", "{told:?}");
 }
 
+/// Where such a file may even be executed: it is what the sandbox is made for.
+#[test]
+fn a_setuid_program_and_its_capabilities_give_nothing() {
+    if !privileged("a_setuid_program_and_its_capabilities_give_nothing") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("root");
+    std::fs::copy(probe(), &program).unwrap();
+    let rights = std::os::unix::fs::PermissionsExt::from_mode(0o6755);
+    std::fs::set_permissions(&program, rights).unwrap();
+    // VFS_CAP_REVISION_2, effective, every capability that a kernel has.
+    let mut all = vec![1, 0, 0, 2];
+    all.extend([
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 1, 0, 0, 0, 0, 0, 0,
+    ]);
+    kos_sys::attempts::set_file_capability(&program, &all).unwrap();
+    for namespace in [false, true] {
+        let mut spec = spec(&["status"]);
+        spec.program = program.clone();
+        spec.user_namespace = namespace;
+        let status = lines(&run(&spec).success());
+        let nothing = "0000000000000000";
+        assert_eq!(status["Uid"], format!("{USER} {USER} {USER} {USER}"));
+        assert_eq!(status["Gid"], format!("{USER} {USER} {USER} {USER}"));
+        assert_eq!(
+            (status["CapPrm"].as_str(), status["CapEff"].as_str()),
+            (nothing, nothing)
+        );
+    }
+}
+
 #[test]
 fn sockets_and_secrets_are_passed_on() {
     if !privileged("sockets_and_secrets_are_passed_on") {
