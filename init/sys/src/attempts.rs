@@ -65,7 +65,7 @@ const SESSION: Word = number(-3i64 as u64);
 
 /// What the kernel does with the machine, with memory of others, with namespaces, mounts and keys.
 /// None of these is needed by a service, whatever sets of system calls it has.
-pub const KERNEL: [Attempt; 42] = [
+pub const KERNEL: [Attempt; 41] = [
     attempt("bpf", &[NULL, ZEROS, number(72)]),
     attempt("perf_event_open", &[ZEROS, number(0), NONE, NONE]),
     // KEYCTL_GET_KEYRING_ID, made when there is none.
@@ -85,7 +85,6 @@ pub const KERNEL: [Attempt; 42] = [
     attempt("settimeofday", &[]),
     attempt("clock_settime", &[number(0), ZEROS]),
     attempt("clock_adjtime", &[number(0), FREQUENCY]),
-    attempt("adjtimex", &[FREQUENCY]),
     attempt("sethostname", &[]),
     attempt("setdomainname", &[]),
     // Reads the kernel's messages.
@@ -217,6 +216,18 @@ pub fn take_descriptor_of(pid: i32) -> io::Result<()> {
 /// The kernel's answer.
 pub fn raise_quota(directory: BorrowedFd<'_>, project: u32) -> Result<(), crate::SysError> {
     crate::quota::set_limit(directory, project, crate::quota::Limit::default())
+}
+
+/// Changes how fast the clock runs (`adjtimex`, which writes its answer, refused or not).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn adjust_clock() -> io::Result<()> {
+    // SAFETY: `timex` is a plain structure for which all zero is valid.
+    let mut change: libc::timex = unsafe { std::mem::zeroed() };
+    change.modes = libc::ADJ_FREQUENCY;
+    // SAFETY: the kernel reads and writes one `timex`, which outlives the call.
+    answer(unsafe { libc::adjtimex(&raw mut change) }.into())
 }
 
 /// Gives a file capabilities (`security.capability`).

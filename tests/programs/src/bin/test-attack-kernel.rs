@@ -15,6 +15,7 @@ fn main() {
     for (name, kind) in attempts::SOCKETS {
         attempt_at_kernel(&format!("socket {name}"), attempts::socket(kind));
     }
+    attempt_at_kernel("adjtimex", attempts::adjust_clock());
     let own_mounts = File::open("/proc/self/ns/mnt")
         .and_then(|file| setns(file, CloneFlags::CLONE_NEWNS).map_err(io::Error::from));
     attempt_at_kernel("setns", own_mounts);
