@@ -115,8 +115,8 @@ uid = {number}
 enabled = {at_boot}
 
 [restart]
-delay = "1ms"
-max-delay = "1ms"
+delay = "10ms"
+max-delay = "10ms"
 start-limit = 100
 start-window = "1s"
 
