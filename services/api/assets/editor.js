@@ -12,7 +12,7 @@
     const wrong = Number(text.dataset.problemLine);
     numbers.replaceChildren(...Array.from({ length: count }, (_, index) => {
       const line = document.createElement('span');
-      line.textContent = `${index + 1}\n`;
+      line.textContent = index + 1;
       if (index + 1 === wrong) line.className = 'wrong';
       return line;
     }));
