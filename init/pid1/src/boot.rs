@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -21,19 +21,22 @@ use kos_sys::sysctl;
 use crate::boot_partition::{self, BootPartition};
 use crate::cmdline::Arguments;
 use crate::console::Console;
-use crate::credentials::{self, Credentials};
+use crate::credentials::Credentials;
 use crate::data::{Data, mount_data};
+use crate::directories;
 use crate::disk::{self, Disks, Roots};
+use crate::manifests::{Manifests, toml_files};
 use crate::pairing;
 use crate::phases::Phases;
-use crate::quota;
+use crate::place::Place;
 use crate::record::{LastWords, Records};
 use crate::reset;
-use crate::spec::{DATA, RUN, cache_directory, runtime_directory, state_directory};
+use crate::spec::{DATA, RUN};
 use crate::status_led::StatusLed;
 use crate::watchdog::Keeper;
 
-const MANIFESTS: &str = "/etc/kos/services";
+const IMAGE_MANIFESTS: &str = "/etc/kos/services";
+const OWNER_MANIFESTS: &str = "/data/services";
 const SYSCALL_SETS: &str = "/etc/kos/seccomp";
 const RELEASE: &str = "/etc/kos/release.toml";
 /// The tree of control groups.
@@ -48,8 +51,6 @@ const MAX_SEED_BYTES: u64 = 16 << 20;
 
 /// Largest file of configuration that PID 1 reads whole.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
-/// More files than this in one directory of configuration are not read.
-const MAX_FILES: usize = 1024;
 
 /// Kernel settings that hold for the whole box, each with its reason.
 const SYSCTLS: [(&str, &str); 12] = [
@@ -69,8 +70,8 @@ const SYSCTLS: [(&str, &str); 12] = [
     ("kernel.kptr_restrict", "2"),
     ("kernel.dmesg_restrict", "1"),
     ("kernel.perf_event_paranoid", "3"),
-    // PID 1 watches the limits of each service with an inotify instance.
-    ("fs.inotify.max_user_instances", "2048"),
+    // PID 1 watches three files of each service's cgroup; services watch, too.
+    ("fs.inotify.max_user_watches", "65536"),
     // A machine with no memory left kills what used it up, and does not stop.
     ("vm.panic_on_oom", "0"),
     // A box that hangs in the kernel restarts.
@@ -99,8 +100,12 @@ pub struct Booted {
     pub data: Data,
     /// The services to run; empty when the manifests are wrong.
     pub services: ServiceSet,
-    /// The sets of system calls that they name.
-    pub syscall_sets: SyscallSets,
+    /// Where their manifests are kept.
+    pub manifests: Manifests,
+    /// The secrets that they name.
+    pub credentials: Credentials,
+    /// What their conditions, timers and limits ask about the box.
+    pub place: Place,
     /// Version of the image.
     pub version: String,
     /// The host name.
@@ -171,18 +176,29 @@ pub fn boot(console: &Console, records: &Records, watchdog: &Keeper) -> Result<B
     });
     let data = data.unwrap_or_else(|| Data::lost("Not even memory could be mounted as /data."));
     records.keep_below(Path::new(DATA));
-    let (services, syscall_sets) = phases.run("manifests", manifests).unwrap_or_default();
-    phases.run("directories", || directories(&services));
+    let mut manifest_problem = String::new();
+    let (services, manifests) = phases
+        .run("manifests", || read_manifests(&mut manifest_problem))
+        .unwrap_or_default();
+    phases.run("directories", || {
+        directories::make(&services.iter().collect::<Vec<_>>())
+    });
     let version = phases
         .run("release", release)
         .unwrap_or_else(|| "unknown".to_owned());
     let settings = &partition.settings;
     let hostname = phases.run("hostname", || set_hostname(settings.hostname.as_ref()));
+    let mut credentials = Credentials::default();
     phases.run("credentials", || {
         let code = pairing::make_code()?;
         console.say_only_aloud(&format!("pairing code {code}"));
-        credentials::hand_out(&services, &Credentials::new(code, settings))
+        credentials = Credentials::new(code, settings);
+        Ok(())
     });
+    let profiles = Path::new(RUN).join("profile");
+    let name = board.as_ref().map_or("", |board| board.name.as_str());
+    let place = Place::find(&profiles, name, Path::new(DATA));
+    let setup_problem = [partition.problem, manifest_problem];
     let phases = phases.finish();
     Ok(Booted {
         cgroups,
@@ -194,10 +210,12 @@ pub fn boot(console: &Console, records: &Records, watchdog: &Keeper) -> Result<B
         boot_disk: disks
             .boot
             .map_or_else(|_| String::new(), |boot| boot.disk.description()),
-        setup_problem: partition.problem,
+        setup_problem: setup_problem.join(" ").trim().to_owned(),
         data,
         services,
-        syscall_sets,
+        manifests,
+        credentials,
+        place,
         version,
         hostname: hostname.unwrap_or_default(),
         named_by_owner: partition.settings.hostname.is_some(),
@@ -371,98 +389,23 @@ fn cgroup_tree(console: &Console) -> Result<(CgroupRoot, Cgroup)> {
     Ok((root, own))
 }
 
-fn manifests() -> Result<(ServiceSet, SyscallSets)> {
+/// The services of both layers. When the owner's is wrong it is left out whole: the image's
+/// services run, and with them the way to mend it.
+fn read_manifests(problem: &mut String) -> Result<(ServiceSet, Manifests)> {
     let sets = SyscallSets::parse(toml_files(Path::new(SYSCALL_SETS))?)?;
-    let services = ServiceSet::parse(toml_files(Path::new(MANIFESTS))?, &sets)?;
-    Ok((services, sets))
-}
-
-/// The TOML files of a directory as `(name, text)`, by name.
-fn toml_files(directory: &Path) -> Result<Vec<(String, String)>> {
-    let mut files = Vec::new();
-    let listing =
-        fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
-    for entry in listing {
-        let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
-        if files.len() == MAX_FILES {
-            bail!("{} has more than {MAX_FILES} files", directory.display());
-        }
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        files.push((name, read_bounded(&path)?));
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// Makes what services keep their files in, those in memory first. One that cannot be made is told
-/// and keeps none of the others from being made: on a full disk, which takes no new directory but
-/// from what ext4 reserves for root, the services that have theirs still start.
-fn directories(services: &ServiceSet) -> Result<()> {
-    let run = Path::new(RUN);
-    let mut wanted: Vec<_> = [("", 0o755), ("notify", 0o700), ("credentials", 0o711)]
-        .into_iter()
-        .map(|(name, mode)| (run.join(name), mode, 0))
-        .collect();
-    let all = || services.iter();
-    for service in all().filter(|service| service.sandbox.runtime) {
-        wanted.push((runtime_directory(&service.name), 0o755, service.uid));
-    }
-    let models = Path::new(DATA).join("models");
-    // It is there after the first boot; those of a read-only disk cannot even be given rights.
-    if !models.exists() {
-        wanted.push((models, 0o755, 0));
-    }
-    for service in all().filter(|service| service.sandbox.state) {
-        wanted.push((state_directory(&service.name), 0o700, service.uid));
-    }
-    for service in all() {
-        // Beside its state: the log, which outlives what the service that keeps it has in its own.
-        for path in data_directories(&service.sandbox.write) {
-            wanted.push((path.to_owned(), 0o700, service.uid));
+    let manifests = Manifests::new(
+        Path::new(IMAGE_MANIFESTS),
+        Path::new(OWNER_MANIFESTS),
+        Arc::new(sets),
+    );
+    match manifests.read() {
+        Ok(services) => Ok((services, manifests)),
+        Err(error) => {
+            *problem = format!("The services that the owner added are left out: {error}.");
+            let services = manifests.read_image()?;
+            Ok((services, manifests))
         }
     }
-    if all().any(|service| service.sandbox.cache) {
-        wanted.push((Path::new(DATA).join("cache"), 0o755, 0));
-    }
-    for service in all().filter(|service| service.sandbox.cache) {
-        wanted.push((cache_directory(&service.name), 0o700, service.uid));
-    }
-    let failures: Vec<String> = wanted
-        .into_iter()
-        .filter_map(|(path, mode, owner)| directory(&path, mode, owner).err())
-        .chain(all().filter_map(|service| quota::put_in_place(service).err()))
-        .map(|error| format!("{error:#}"))
-        .collect();
-    match failures.as_slice() {
-        [] => Ok(()),
-        failures => bail!("{}", failures.join("; ")),
-    }
-}
-
-/// Those of the paths that lie directly below `/data`: the image's services alone may name them.
-fn data_directories(paths: &[PathBuf]) -> impl Iterator<Item = &Path> {
-    let data = Path::new(DATA);
-    let paths = paths.iter().map(PathBuf::as_path);
-    paths.filter(move |path| path.parent() == Some(data))
-}
-
-fn directory(path: &Path, mode: u32, owner: u32) -> Result<()> {
-    let about = || format!("cannot make {}", path.display());
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(error).with_context(about);
-        }
-        _ => {}
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(about)?;
-    chown(path, Some(owner), Some(owner)).with_context(about)
 }
 
 fn release() -> Result<String> {

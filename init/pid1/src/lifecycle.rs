@@ -39,7 +39,6 @@ pub struct Lifecycle {
     deadline: Option<(u64, u64)>,
 }
 
-#[cfg_attr(not(test), allow(dead_code))] // The next commits ask them all.
 impl Lifecycle {
     /// A service that is stopped.
     pub fn new(policy: Policy) -> Self {

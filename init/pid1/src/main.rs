@@ -10,26 +10,35 @@
 
 mod boot;
 mod boot_partition;
+mod cgroup_watch;
 mod cmdline;
+mod conditions;
 mod console;
 mod control;
 mod credentials;
 mod data;
 mod descriptor;
+mod directories;
 mod disk;
+mod group;
+mod kept;
 mod lifecycle;
 mod logs;
+mod manifests;
 mod news;
 mod notify;
 mod pairing;
 mod phases;
+mod place;
 mod power;
+mod probe;
 mod process;
 mod quota;
 mod reaper;
 mod record;
 mod reset;
 mod ring;
+mod schedule;
 mod shutdown;
 mod spec;
 mod status_led;
@@ -48,6 +57,7 @@ use kos_manifest::control::PhaseRecord;
 use tokio::sync::watch;
 
 use crate::boot::Booted;
+use crate::cgroup_watch::CgroupWatch;
 use crate::console::Console;
 use crate::logs::Log;
 use crate::news::Newsroom;
@@ -57,7 +67,7 @@ use crate::reaper::Reaper;
 use crate::record::{Reason, Records};
 use crate::shutdown::{End, Phase, Requests, Road};
 use crate::status_led::StatusLed;
-use crate::supervisor::{Shared, Supervisor};
+use crate::supervisor::{Shared, Supervisor, Wishes};
 use crate::system::System;
 use crate::watchdog::Keeper;
 
@@ -67,6 +77,10 @@ const PAUSE_BEFORE_FATAL_RESTART: Duration = Duration::from_secs(10);
 /// A step of growing the data partition that is under way when the box goes down is waited for: it
 /// takes a blink, or its disk does not answer any more.
 const LAST_STEP: Duration = Duration::from_secs(5);
+
+/// Descriptors of PID 1: a running service has six, and its sockets and rules beside them, and there
+/// may be a thousand services.
+const OPEN_FILES: u64 = 65_536;
 
 fn main() {
     if std::process::id() != 1 {
@@ -182,7 +196,9 @@ async fn supervise(frame: Frame, booted: Booted) -> Result<(End, Vec<PhaseRecord
         setup_problem,
         data,
         services,
-        syscall_sets,
+        manifests,
+        credentials,
+        place,
         version,
         hostname,
         named_by_owner,
@@ -192,8 +208,17 @@ async fn supervise(frame: Frame, booted: Booted) -> Result<(End, Vec<PhaseRecord
         console: console.clone(),
         reaper: reaper.clone(),
         cgroups,
-        syscall_sets,
+        watch: CgroupWatch::new()?,
+        syscall_sets: manifests.syscall_sets().clone(),
+        credentials,
+        place,
+        null: std::fs::File::open("/dev/null")
+            .context("cannot open /dev/null")?
+            .into(),
         changes: watch::Sender::new(1),
+        devices: watch::Sender::new(0),
+        clock: watch::Sender::new(0),
+        wishes: Wishes::default(),
         echo_services,
         news: requests.news().clone(),
         shutdown: requests,
@@ -221,7 +246,11 @@ async fn supervise(frame: Frame, booted: Booted) -> Result<(End, Vec<PhaseRecord
     tokio::spawn(signals.run(shared.clone()));
     tokio::spawn(follow_kernel(console.clone(), kernel));
     power::watch_buttons(&shared);
-    let supervisor = Arc::new(Supervisor::new(&services, shared.clone()));
+    watch_the_box(&shared);
+    if let Err(error) = kos_sys::identity::allow_open_files(OPEN_FILES) {
+        console.say(4, &format!("few services may run: {}", error.full()));
+    }
+    let supervisor = Arc::new(Supervisor::new(services, manifests, shared.clone()));
     match control::listen() {
         Ok(listener) => {
             let realm = control::pid1::Pid1 {
@@ -234,6 +263,7 @@ async fn supervise(frame: Frame, booted: Booted) -> Result<(End, Vec<PhaseRecord
         Err(error) => console.say(3, &format!("no control interface: {error:#}")),
     }
     supervisor.start_enabled().await;
+    tokio::spawn(supervisor.clone().grant_wishes());
     tokio::spawn(watchdog::heartbeat(
         watchdog.clone(),
         records.clone(),
@@ -269,6 +299,14 @@ fn write_down(records: &Records, then_tell: Option<&Arc<Shared>>) {
             shared.changed();
         }
     });
+}
+
+/// What wakes services beside their own processes: limits, devices, the clock.
+fn watch_the_box(shared: &Arc<Shared>) {
+    let console = || shared.console.clone();
+    tokio::spawn(shared.watch.clone().run(console()));
+    tokio::spawn(conditions::watch_devices(shared.devices.clone(), console()));
+    tokio::spawn(schedule::watch_clock(shared.clock.clone(), console()));
 }
 
 async fn announce_ready(supervisor: Arc<Supervisor>, system: Arc<System>, led: StatusLed) {

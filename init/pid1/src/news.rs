@@ -27,10 +27,6 @@ pub enum News {
         now: ServiceView,
     },
     /// Other manifests are in force.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the supervisor does not reload yet")
-    )]
     Reloaded(ReloadReport),
     /// The box has begun to go down.
     GoingDown {

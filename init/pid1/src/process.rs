@@ -5,27 +5,25 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
-use kos_manifest::launch::{LaunchReport, LaunchSpec, MAX_SPEC_BYTES, REPORT_FD, SPEC_FD};
-use kos_manifest::quantity;
+use kos_manifest::launch::{
+    FIRST_PASSED_FD, LaunchReport, LaunchSpec, MAX_SPEC_BYTES, REPORT_FD, SPEC_FD,
+};
 use kos_manifest::service::{Limits, Network, Service};
-use kos_sys::cgroup::{Cgroup, MemoryEvents};
+use kos_sys::cgroup::Cgroup;
 use kos_sys::reap::Exit;
 use kos_sys::sockets::{Received, receive};
-use kos_sys::spawn::{Child, Namespaces, Spawn};
-use kos_sys::watch::Watch;
+use kos_sys::spawn::{Namespaces, Spawn, Started};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
 use crate::descriptor;
+use crate::group::Counters;
 use crate::lifecycle::Ending;
 use crate::reaper::Reaper;
 
 /// The program that builds sandboxes.
 const LAUNCHER: &CStr = c"/bin/kos-launch";
-
-/// Period of processor quotas: the kernel's default, 100 ms.
-const CPU_PERIOD_USEC: u64 = 100_000;
 
 /// Most packets taken from a service's socket at once, so that a flood is the service's own
 /// problem and not the loop's.
@@ -44,31 +42,13 @@ pub struct Told {
 
 /// One running process.
 pub struct Process {
-    child: Child,
+    started: Started,
     reports: AsyncFd<OwnedFd>,
     exit: oneshot::Receiver<Exit>,
     cgroup: Cgroup,
     before: Counters,
-    /// Wakes when the cgroup meets one of its limits.
-    limits: AsyncFd<Watch>,
     /// What the launcher has told so far.
     pub told: Told,
-}
-
-/// The cgroup's counters that say which limit it met.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counters {
-    memory: MemoryEvents,
-    pids: u64,
-}
-
-impl Counters {
-    fn read(cgroup: &Cgroup) -> Self {
-        Counters {
-            memory: cgroup.memory_events().unwrap_or_default(),
-            pids: cgroup.pids_events_max().unwrap_or_default(),
-        }
-    }
 }
 
 /// What a process is given that outlives it: where it writes, and where it reads nothing from.
@@ -77,25 +57,22 @@ pub struct Standing<'a> {
     pub null: BorrowedFd<'a>,
     /// Its standard output and error.
     pub output: BorrowedFd<'a>,
+    /// Sockets and secrets, in the order in which the spec names them.
+    pub passed: &'a [BorrowedFd<'a>],
 }
 
 impl Process {
-    /// Starts a service's process in `cgroup`.
+    /// Starts a process of a service in `cgroup`, and does not wait for it.
     ///
     /// # Errors
-    /// When the cgroup does not take its limits or the kernel does not make the process.
+    /// When the kernel does not make the process.
     pub fn start(
         service: &Service,
         spec: &LaunchSpec,
-        cgroup: Cgroup,
+        cgroup: &Cgroup,
         standing: &Standing<'_>,
         reaper: &Reaper,
     ) -> Result<Self> {
-        apply(&service.limits, &cgroup)?;
-        let mut watch = Watch::new()?;
-        for file in ["memory.events", "pids.events", "cgroup.events"] {
-            watch.add(&cgroup.path().join(file))?;
-        }
         let text = serde_json::to_vec(spec).context("cannot write the launch spec")?;
         ensure!(
             text.len() <= MAX_SPEC_BYTES,
@@ -106,17 +83,17 @@ impl Process {
         let (ours, theirs) = kos_sys::sockets::seqpacket_pair()?;
         let directory = cgroup.open_dir()?;
         let arguments: [CString; 1] = [CString::new(service.name.as_str())?];
-        let descriptors = [
+        let mut descriptors = vec![
             (standing.null, 0),
             (standing.output, 1),
             (standing.output, 2),
             (spec_file.as_fd(), SPEC_FD),
             (theirs.as_fd(), REPORT_FD),
         ];
+        descriptors.extend(standing.passed.iter().copied().zip(FIRST_PASSED_FD..));
         let reports = descriptor::register(ours)?;
-        let limits = descriptor::register(watch)?;
-        let before = Counters::read(&cgroup);
-        let child = kos_sys::spawn::spawn(&Spawn {
+        let before = Counters::read(cgroup);
+        let started = kos_sys::spawn::start(&Spawn {
             program: LAUNCHER,
             arguments: &arguments,
             environment: &[],
@@ -130,21 +107,21 @@ impl Process {
             },
             descriptors: &descriptors,
         })?;
-        let exit = reaper.expect(child.pid);
+        let exit = reaper.expect(started.child.pid);
         Ok(Process {
-            child,
+            started,
             reports,
             exit,
-            cgroup,
+            cgroup: cgroup.clone(),
             before,
-            limits,
             told: Told::default(),
         })
     }
 
     /// Sends a signal to the program, through the sandbox's init.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        self.child
+        self.started
+            .child
             .signal(signal)
             .context("cannot signal the process")
     }
@@ -152,13 +129,6 @@ impl Process {
     /// Kills everything in the cgroup at once.
     pub fn kill(&self) -> Result<()> {
         self.cgroup.kill().context("cannot kill the cgroup")
-    }
-
-    /// Stops everything in the cgroup, or lets it go on.
-    pub fn freeze(&self, frozen: bool) -> Result<()> {
-        self.cgroup
-            .freeze(frozen)
-            .context("cannot freeze or thaw the cgroup")
     }
 
     /// Sends a signal to the program's own process, past the sandbox's init.
@@ -198,15 +168,6 @@ impl Process {
                     Woken::Nothing
                 }
             }
-            Ok(mut guard) = self.limits.readable_mut() => {
-                let _ = guard.get_inner_mut().drain();
-                guard.clear_ready();
-                drop(guard);
-                if self.cgroup.frozen().unwrap_or_default() {
-                    return Woken::Frozen;
-                }
-                self.limit_met(limits).map_or(Woken::Nothing, Woken::LimitMet)
-            }
         }
     }
 
@@ -215,27 +176,22 @@ impl Process {
     fn ending(&mut self, exit: Exit, limits: &Limits) -> Ending {
         // What the launcher said before it went is still in its socket.
         self.told.receive(self.reports.get_ref());
-        let after = Counters::read(&self.cgroup);
-        let mut ending = self.told.ending(exit);
-        if after.memory.oom_kill > self.before.memory.oom_kill {
-            let limit = limits.memory.map_or_else(
-                || "when the machine had no more".to_owned(),
-                |bytes| format!("at its limit of {}", quantity::show_bytes(bytes)),
-            );
-            let reason = format!("out of memory: killed by the kernel {limit}");
-            ending = Ending { reason, code: None };
-        } else if after.pids > self.before.pids {
-            ending.reason = format!("{} (it had met its {})", ending.reason, pids_limit(limits));
-        }
-        ending
+        let ending = match self.started.exec_error() {
+            Some(error) => Ending {
+                reason: format!(
+                    "could not be launched: {}: {error}",
+                    LAUNCHER.to_string_lossy()
+                ),
+                code: None,
+            },
+            None => self.told.ending(exit),
+        };
+        self.before.explain(ending, &self.cgroup, limits)
     }
 
-    fn limit_met(&self, limits: &Limits) -> Option<String> {
-        let times = Counters::read(&self.cgroup)
-            .pids
-            .saturating_sub(self.before.pids);
-        // The exact number would change with each attempt of a fork bomb; its size tells enough.
-        (times > 0).then(|| format!("running, but contained at its {}", pids_limit(limits)))
+    /// The limit that it has met, as a remark.
+    pub fn limit_met(&self, limits: &Limits) -> Option<String> {
+        self.before.limit_met(&self.cgroup, limits)
     }
 }
 
@@ -246,16 +202,8 @@ pub enum Woken {
     Executing,
     /// It is gone.
     Ended(Ending),
-    /// Its whole cgroup stands still.
-    Frozen,
-    /// It met a limit, and which.
-    LimitMet(String),
     /// Nothing that matters to its state.
     Nothing,
-}
-
-fn pids_limit(limits: &Limits) -> String {
-    format!("limit of {} processes", limits.pids)
 }
 
 impl Told {
@@ -308,22 +256,6 @@ impl Told {
         };
         Ending { reason, code }
     }
-}
-
-/// Puts a service's limits in place. The controllers that are there must take them; one that this
-/// kernel does not have (`io.weight` without a scheduler that knows it) is passed over by kos-sys.
-fn apply(limits: &Limits, cgroup: &Cgroup) -> Result<()> {
-    cgroup.memory_max(limits.memory)?;
-    cgroup.memory_high(limits.memory_high)?;
-    cgroup.oom_group(true)?;
-    cgroup.cpu_weight(limits.cpu_weight)?;
-    let quota = limits
-        .cpu_millis
-        .map(|millis| u64::from(millis) * CPU_PERIOD_USEC / 1000);
-    cgroup.cpu_max(quota, CPU_PERIOD_USEC)?;
-    cgroup.pids_max(limits.pids)?;
-    cgroup.io_weight(limits.io_weight)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kos_manifest::control::SOCKET;
-use kos_manifest::launch::{Access, LaunchSpec, ProcessLimits, View};
+use kos_manifest::launch::{Access, CREDENTIALS_DIRECTORY, LaunchSpec, ProcessLimits, View};
 use kos_manifest::seccomp::SyscallSets;
 use kos_manifest::service::{ControlGrant, Network, Service, StepProgram};
 
@@ -16,17 +16,10 @@ pub const RUN: &str = "/run/kos";
 pub const DATA: &str = "/data";
 /// Where a service finds its notification socket, whatever it is called outside.
 const NOTIFY_INSIDE: &str = "/run/kos/notify";
-/// Where a service finds its secrets.
-const CREDENTIALS_INSIDE: &str = "/run/kos/credentials";
 
 /// The notification socket of a service, outside of its sandbox.
 pub fn notify_socket(name: &str) -> PathBuf {
     Path::new(NOTIFY_INSIDE).join(name)
-}
-
-/// The directory of a service's secrets, outside of its sandbox.
-pub fn credentials_directory(name: &str) -> PathBuf {
-    Path::new(CREDENTIALS_INSIDE).join(name)
 }
 
 /// The directory that is the service's own until the box goes down.
@@ -62,12 +55,8 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
         view.push(bind(SOCKET.into(), SOCKET.into(), Access::Read));
     }
     if !service.credentials.is_empty() {
-        view.push(bind(
-            credentials_directory(name),
-            CREDENTIALS_INSIDE.into(),
-            Access::Read,
-        ));
-        tell("CREDENTIALS_DIRECTORY", Path::new(CREDENTIALS_INSIDE));
+        // The launcher puts a name there for each that there is.
+        tell("CREDENTIALS_DIRECTORY", Path::new(CREDENTIALS_DIRECTORY));
     }
     if sandbox.runtime {
         let path = runtime_directory(name);
@@ -97,6 +86,9 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
         }
     }
     environment.insert("KOS_SERVICE".to_owned(), name.to_owned());
+    if let Some(silence) = service.watchdog {
+        environment.insert("WATCHDOG_USEC".to_owned(), silence.as_micros().to_string());
+    }
     if let Some(memory) = service.limits.memory {
         environment.insert("KOS_MEMORY_LIMIT".to_owned(), memory.to_string());
     }
@@ -225,7 +217,6 @@ mod tests {
             [
                 "/run/kos/notify",
                 "/run/kos/init.sock",
-                "/run/kos/credentials",
                 "/run/kos/echo",
                 "/data/echo",
                 "/data/models"

@@ -150,6 +150,18 @@ pub fn refuse_new_code() -> Result<(), SysError> {
     Ok(())
 }
 
+/// Allows this process so many open descriptors. What it starts inherits that.
+///
+/// # Errors
+/// More than the present hard limit, without `CAP_SYS_RESOURCE`, or than `fs.nr_open`.
+pub fn allow_open_files(count: u64) -> Result<(), SysError> {
+    let limit = Rlimit {
+        current: Some(count),
+        maximum: Some(count),
+    };
+    setrlimit(Resource::Nofile, limit).told("allow open files:", count)
+}
+
 /// Puts the limits of a process in place, for good, and forbids core files, queues of messages and
 /// scheduling before others.
 ///

@@ -27,6 +27,7 @@ pub mod input;
 pub mod kernel_file;
 pub mod landlock;
 pub mod led;
+pub mod listen;
 pub mod loopback;
 pub mod medium;
 pub mod mount;

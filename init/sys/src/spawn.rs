@@ -14,8 +14,8 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use crate::error::{SysError, Told};
 use crate::signals::{self, AllBlocked};
 
-/// How long the child may take from clone to exec. Usual are milliseconds; only a frozen cgroup or
-/// a dying disk gets here, and PID 1 must not hang on either.
+/// How long [`spawn`] waits for the child to come from clone to exec. Usual are milliseconds; only a
+/// frozen cgroup or a dying disk gets here.
 const EXEC_SECONDS: i64 = 30;
 
 /// Lowest number that the child's copies of its descriptors get while it rearranges them.
@@ -117,18 +117,51 @@ struct Prepared {
     failure: RawFd,
 }
 
-/// Starts a process and returns once it has executed its program.
+/// A process that has been started and may not have come to its program yet.
+#[derive(Debug)]
+pub struct Started {
+    /// The process.
+    pub child: Child,
+    /// Closes when the program runs; carries an error number when it does not.
+    failure: OwnedFd,
+}
+
+impl Started {
+    /// Why the program could not be executed, as far as is known by now, without waiting.
+    pub fn exec_error(&self) -> Option<io::Error> {
+        let mut errno = [0u8; 4];
+        match rustix::io::read(&self.failure, &mut errno) {
+            Ok(4) => Some(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
+            // It runs (0), or nothing has been said yet (EAGAIN).
+            _ => None,
+        }
+    }
+}
+
+/// Starts a process and returns without waiting for its program: a process that is born into a
+/// frozen cgroup comes to it when somebody thaws it.
 ///
 /// # Errors
-/// A namespace or the cgroup is refused, a descriptor is bad, the program cannot be executed (the
-/// error is the child's), or it did not come to `exec` within 30 s. Nothing is left behind then.
-pub fn spawn(request: &Spawn<'_>) -> Result<Child, SysError> {
+/// A namespace or the cgroup is refused, or a descriptor is bad. Nothing is left behind then.
+pub fn start(request: &Spawn<'_>) -> Result<Started, SysError> {
     let name = request.program.to_string_lossy();
     let (failure, failure_child) =
         pipe_with(PipeFlags::CLOEXEC).told("make a pipe for starting", &name)?;
+    rustix::io::ioctl_fionbio(&failure, true).told("make non-blocking", "a pipe")?;
     let mut prepared = prepare(request, failure_child.as_raw_fd())?;
     let child = clone_into(request, &mut prepared).told("start", &name)?;
-    drop(failure_child);
+    Ok(Started { child, failure })
+}
+
+/// Starts a process and returns once it has executed its program. Only for what has nothing else
+/// to do meanwhile.
+///
+/// # Errors
+/// As [`start`]; and the program cannot be executed (the error is the child's), or it did not come
+/// to `exec` within 30 s. Nothing is left behind then.
+pub fn spawn(request: &Spawn<'_>) -> Result<Child, SysError> {
+    let name = request.program.to_string_lossy();
+    let Started { child, failure } = start(request)?;
     match wait_for_exec(&failure) {
         Ok(()) => Ok(child),
         Err(error) => {
@@ -310,7 +343,7 @@ fn wait_for_exec(failure: &OwnedFd) -> io::Result<()> {
             Ok(0) => Ok(()),
             Ok(4) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
             Ok(_) => Err(io::ErrorKind::InvalidData.into()),
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => continue,
             Err(error) => Err(error.into()),
         };
     }

@@ -21,10 +21,6 @@ pub enum ControlError {
     /// The manifests, with the change that was asked for, are wrong: file, key, what was found and
     /// what is allowed. Nothing was changed.
     #[error("{0}")]
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the supervisor does not reload yet")
-    )]
     InvalidManifest(String),
     /// It was tried and went wrong.
     #[error("{0}")]
@@ -82,6 +78,7 @@ impl From<RequestError> for ControlError {
         match error {
             RequestError::NoSuchService { .. } => ControlError::NoSuchService(error.to_string()),
             RequestError::NotNow(_) => ControlError::Busy(error.to_string()),
+            RequestError::WrongManifest(_) => ControlError::InvalidManifest(error.to_string()),
         }
     }
 }

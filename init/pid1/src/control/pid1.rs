@@ -52,7 +52,7 @@ impl Realm for Pid1 {
         });
         Ok(ServiceFacts {
             status: self.supervisor.status(name)?,
-            manifest: self.supervisor.service(name)?,
+            manifest: self.supervisor.service(name)?.as_ref().clone(),
             oom_kills: group.memory_events().map_or(0, |events| events.oom_kill),
             pressure,
         })
@@ -148,19 +148,19 @@ impl Realm for Pid1 {
     }
 
     async fn reload(&self) -> Result<ReloadReport, ControlError> {
-        Err(later())
+        Ok(self.supervisor.reload().await?)
     }
 
-    async fn set_manifest(&self, _name: &str, _text: String) -> Result<ReloadReport, ControlError> {
-        Err(later())
+    async fn set_manifest(&self, name: &str, text: String) -> Result<ReloadReport, ControlError> {
+        Ok(self.supervisor.set_manifest(name, text).await?)
     }
 
-    async fn remove_manifest(&self, _name: &str) -> Result<ReloadReport, ControlError> {
-        Err(later())
+    async fn remove_manifest(&self, name: &str) -> Result<ReloadReport, ControlError> {
+        Ok(self.supervisor.remove_manifest(name).await?)
     }
 
-    async fn manifest(&self, _name: &str) -> Result<String, ControlError> {
-        Err(later())
+    async fn manifest(&self, name: &str) -> Result<String, ControlError> {
+        Ok(self.supervisor.manifest(name).await?)
     }
 
     fn news(&self) -> broadcast::Receiver<Arc<News>> {
@@ -177,8 +177,4 @@ fn asked_for(reason: String) -> String {
         return "asked for".to_owned();
     }
     reason
-}
-
-fn later() -> ControlError {
-    ControlError::Busy("the supervisor does not reload yet".to_owned())
 }

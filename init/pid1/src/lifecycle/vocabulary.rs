@@ -1,7 +1,6 @@
 //! The words of the state machine: what can happen to a service, and what is done about it.
 
 /// What happened.
-#[cfg_attr(not(test), allow(dead_code))] // The next commits send them all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Somebody wants it to run.
