@@ -116,6 +116,12 @@ impl Api {
         self.request("POST", path, Some(body))?.success()
     }
 
+    /// PUTs a text, and returns whatever the answer is.
+    pub fn put_text(&self, path: &str, text: &str) -> Result<Answer> {
+        let typed = self.with("content-type", "application/toml");
+        typed.read("PUT", path, Some(text.to_string()))
+    }
+
     /// POSTs a form as a browser does, and returns whatever the answer is.
     pub fn post_form(&self, path: &str, form: &str) -> Result<Answer> {
         let typed = self.with("content-type", "application/x-www-form-urlencoded");

@@ -33,6 +33,7 @@ pub struct Boot<'a> {
     append: Vec<String>,
     end_on_reboot: bool,
     address: Option<&'a str>,
+    forwards: Vec<u16>,
 }
 
 /// What starts the kernel.
@@ -90,6 +91,7 @@ impl<'a> Boot<'a> {
             append: Vec::new(),
             end_on_reboot: true,
             address: None,
+            forwards: Vec::new(),
         }
     }
 
@@ -126,6 +128,12 @@ impl<'a> Boot<'a> {
     /// The address that the guest will have, where it is not the one that DHCP gives it.
     pub fn address(mut self, address: &'a str) -> Self {
         self.address = Some(address);
+        self
+    }
+
+    /// With one more TCP port of the guest that the host can reach.
+    pub fn forward(mut self, port: u16) -> Self {
+        self.forwards.push(port);
         self
     }
 
@@ -185,6 +193,9 @@ impl<'a> Boot<'a> {
         }
         if let Some(address) = self.address {
             machine = machine.guest_address(address);
+        }
+        for port in &self.forwards {
+            machine = machine.forward(*port);
         }
         Ok(machine
             .memory_mib(self.memory_mib)

@@ -83,13 +83,14 @@ pub const FILE_SYSTEM: &[Need] = &[
     program("debugfs", "e2fsprogs"),
 ];
 
-/// What tests look into disks with: other people's programs are the judges of ours.
+/// What tests look into disks and speak to PID 1 with: other people's programs are the judges of ours.
 pub const DISK_TESTS: &[Need] = &[
     program("sgdisk", "gdisk"),
     program("sfdisk", "fdisk"),
     program("mcopy", "mtools"),
     program("fsck.vfat", "dosfstools"),
     program("ssh-keygen", "openssh-client"),
+    program("busctl", "systemd"),
 ];
 
 /// What Buildroot wants to find, and what its release is fetched with; the rest it builds itself.

@@ -12,6 +12,7 @@ mod data_problems;
 mod disk_boot;
 mod factory_reset;
 mod failures;
+mod foreign_client;
 mod generation;
 mod identity;
 mod isolation;
