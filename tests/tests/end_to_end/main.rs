@@ -25,4 +25,5 @@ mod order;
 mod orphans;
 mod persistence;
 mod power_cut;
+mod reload;
 mod settings;
