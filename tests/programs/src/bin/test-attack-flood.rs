@@ -50,6 +50,9 @@ fn notifications() -> io::Result<()> {
     let mut number = 0u64;
     loop {
         number += 1;
+        if number == 1000 {
+            println!("a thousand notifications were sent");
+        }
         let status = format!("STATUS=flood {number}\nREADY=1\nWATCHDOG=1\n");
         let sent = [
             socket.send(status.as_bytes()),
@@ -84,9 +87,14 @@ fn send_descriptor(socket: &UnixDatagram, file: &File) -> io::Result<usize> {
 /// Connections that say nothing, that say nonsense, and that ask and never read the answers.
 fn bus() -> io::Result<()> {
     let mut open = Vec::new();
+    let mut connections = 0u64;
     loop {
         match UnixStream::connect(SOCKET) {
             Ok(stream) => {
+                connections += 1;
+                if connections == 50 {
+                    println!("fifty connections were made");
+                }
                 let _ = stream.set_nonblocking(true);
                 open.push(stream);
             }
@@ -137,7 +145,7 @@ fn watches() -> io::Result<()> {
                 thread::park();
             }
         };
-        for name in 0..64 {
+        for name in 0..4 {
             let path = format!("{directory}/{name}");
             let _ = fs::create_dir(&path);
             match instance.add_watch(path.as_str(), AddWatchFlags::IN_ALL_EVENTS) {
