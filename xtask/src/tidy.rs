@@ -118,6 +118,8 @@ const BINARIES: &[(&str, &str)] = &[
     ("tests/models/", ".gguf"),
     ("services/api/assets/", ".woff2"),
     ("services/api/assets/", ".png"),
+    // What a fuzzer found worth keeping is bytes.
+    ("fuzz/corpus/", ""),
 ];
 /// Larger files make every clone slow for ever.
 const MAX_BYTES: usize = 1_000_000;

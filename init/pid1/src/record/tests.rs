@@ -1,3 +1,5 @@
+//! What the box says of its last end, from every mixture of evidence.
+
 use super::*;
 
 fn words(marks: &str, panic: &str) -> LastWords {

@@ -1,3 +1,5 @@
+//! The way down, phase by phase, without going there.
+
 use anyhow::bail;
 
 use super::*;
