@@ -18,6 +18,8 @@ use crate::systemd::Systemd;
 /// Where the services of s6 and runit are.
 const SERVICES: &str = "/srv/services";
 const FINIT_SOCKET: &str = "/run/finit/socket";
+/// Requests under way at once: PID 1 of kOS refuses a caller of which 64 wait.
+const UNDER_WAY: usize = 32;
 /// Longest wait that PID 1 of kOS takes, in milliseconds.
 const WAIT_MS: u32 = 30_000;
 
@@ -135,10 +137,16 @@ pub enum Request {
 }
 
 impl Peer {
-    /// Asks for all of them, without waiting for one answer before the next request.
+    /// Asks for all of them, without waiting for one answer before the next request, up to
+    /// [`UNDER_WAY`].
     pub async fn ask_all(&self, request: Request, numbers: &[u32]) -> Result<()> {
         let mut answers: JoinSet<Result<()>> = JoinSet::new();
         for &number in numbers {
+            if answers.len() >= UNDER_WAY
+                && let Some(answer) = answers.join_next().await
+            {
+                answer??;
+            }
             match self {
                 Peer::Kos(init) => {
                     let init = init.clone();
