@@ -18,7 +18,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Guest {
     machine: kos_qemu::Guest,
     code: String,
-    _permit: Permit,
+    /// None with a guest that is kept.
+    permit: Option<Permit>,
 }
 
 impl Guest {
@@ -27,7 +28,7 @@ impl Guest {
         Guest {
             machine,
             code: String::new(),
-            _permit: permit,
+            permit: Some(permit),
         }
     }
 
@@ -46,10 +47,19 @@ impl Guest {
         static SHARED: OnceLock<Result<Guest, String>> = OnceLock::new();
         SHARED
             .get_or_init(|| {
-                Guest::boot("shared", Image::Test).map_err(|error| format!("{error:#}"))
+                Guest::boot("shared", Image::Test)
+                    .map(Guest::kept)
+                    .map_err(|error| format!("{error:#}"))
             })
             .as_ref()
             .map_err(|error| anyhow!("the shared guest did not boot: {error}"))
+    }
+
+    /// Gives back the right to run: a guest that lives until the test program ends is idle but for
+    /// the test that uses it, and two of them would keep every other from starting.
+    pub fn kept(mut self) -> Self {
+        self.permit = None;
+        self
     }
 
     /// The machine itself: serial line, power button, plug.

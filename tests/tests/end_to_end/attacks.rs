@@ -86,7 +86,11 @@ pub fn guest() -> Result<&'static Guest> {
         Boot::new("attacks", Image::Test).disk(&disk).start()
     };
     GUEST
-        .get_or_init(|| boot().map_err(|error| format!("{error:#}")))
+        .get_or_init(|| {
+            boot()
+                .map(Guest::kept)
+                .map_err(|error| format!("{error:#}"))
+        })
         .as_ref()
         .map_err(|error| anyhow!("the guest of the attacks did not boot: {error}"))
 }
