@@ -110,8 +110,8 @@ impl Ring {
         for chunk in &self.chunks {
             let after = at + u64::from(chunk.lines);
             if after > from {
-                for (cursor, line) in (at..).zip(chunk.lines()) {
-                    if cursor < from {
+                for (position, line) in (at..).zip(chunk.lines()) {
+                    if position < from {
                         continue;
                     }
                     bytes += line.message.len();
@@ -121,7 +121,7 @@ impl Ring {
                         return self.paged(cursor, entries, from);
                     }
                     entries.push(LogEntry {
-                        cursor,
+                        cursor: position,
                         time_unix_ms: line.time_unix_ms,
                         level: line.level,
                         message: line.message.to_owned(),

@@ -97,7 +97,12 @@ fn a_flood_says_how_much_of_it_is_missing() -> Result<()> {
             ensure!(kept + missing < 20_280, "{kept} kept, {missing} missing");
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "{kept} kept, {missing} missing");
+        ensure!(
+            Instant::now() < deadline,
+            "{kept} kept, {missing} missing; api says {:?}, the ring ends with {:?}",
+            guest.api().log("api")?,
+            guest.api().log("log-flood")?.last()
+        );
         std::thread::sleep(Duration::from_secs(1));
     }
 }

@@ -137,3 +137,28 @@ fn a_service_that_is_gone_keeps_its_lines_for_a_while() {
     assert_eq!((page.entries.len(), page.dropped), (1, 0));
     assert!(page.entries[0].cursor >= 3);
 }
+
+#[tokio::test]
+async fn whatever_is_pushed_is_read_or_counted() {
+    let logs = Logs::default();
+    let flood = logs.open("flood");
+    let (mut at, mut read, mut dropped) = (0, 0, 0);
+    for number in 1..=20_000_u64 {
+        let length = if number % 90 == 0 { 4096 } else { 118 };
+        flood.push(6, &"x".repeat(length));
+        if number % 2500 == 0 {
+            // The first of them is full, and has something missing before it.
+            for _ in 0..5 {
+                let cursors = [cursor("flood", at)];
+                let batch = logs.read(boot_id(), &cursors, 500, Duration::ZERO).await;
+                for part in batch.logs {
+                    at = part.next;
+                    dropped += part.dropped;
+                    read += part.entries.len() as u64;
+                }
+            }
+        }
+    }
+    assert!(dropped > 1000, "{dropped}");
+    assert_eq!(read + dropped, 20_000);
+}

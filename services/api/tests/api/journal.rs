@@ -298,3 +298,37 @@ fn without_a_directory_the_log_is_in_memory_and_says_so() {
         assert!(problem.contains("in memory"), "{problem}");
     });
 }
+
+#[test]
+fn a_flood_states_its_gap_when_it_rests() {
+    run(async {
+        let kos = Fixture::start().await;
+        let long = "x".repeat(4000);
+        let rounds: u64 = 4;
+        for _ in 0..rounds {
+            for number in 0..RING {
+                kos.init.log("infer", 6, &format!("{number} {long}"));
+            }
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+        for _ in 0..200 {
+            let path = format!("{PATH}?service=infer&limit=1000");
+            let answer = kos.ask("GET", &path).code().send().await.json().await;
+            let entries = answer["entries"].as_array().unwrap();
+            let gaps = entries
+                .iter()
+                .filter_map(|entry| entry["gap"]["count"].as_u64());
+            let kept = entries
+                .iter()
+                .filter(|entry| entry["gap"].is_null())
+                .count();
+            let missing: u64 = gaps.sum();
+            if kept as u64 + missing == rounds * RING as u64 {
+                assert!(missing > 400, "{missing}");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the gap is not told");
+    });
+}
