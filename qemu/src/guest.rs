@@ -1,7 +1,7 @@
 //! A running guest: its serial line, its control channel, its ports and its end.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -34,6 +34,8 @@ pub struct Guest {
     child: Mutex<Child>,
     qmp: Qmp,
     serial: Arc<Serial>,
+    /// Where the serial line is typed into.
+    keyboard: Mutex<UnixStream>,
     /// Where [`Guest::wait_line`] goes on reading.
     cursor: AtomicU64,
     stderr: Mutex<StderrReader>,
@@ -67,6 +69,10 @@ impl Guest {
 
         let serial = Serial::new(machine.serial_path().map(Path::to_path_buf));
         let stderr = StderrReader::start(child.get().and_then(|child| child.stderr.take()))?;
+        let keyboard = serial_ours.try_clone().map_err(|source| Error::Plumbing {
+            act: "clone the serial socket",
+            source,
+        })?;
         let reader = Arc::clone(&serial);
         // The thread ends by itself when QEMU's end of the socket closes.
         start_thread("serial", move || reader.read(serial_ours, log, sink))?;
@@ -79,6 +85,7 @@ impl Guest {
             child: Mutex::new(child.take()),
             qmp,
             serial,
+            keyboard: Mutex::new(keyboard),
             cursor: AtomicU64::new(0),
             stderr: Mutex::new(stderr),
             ports: Vec::new(),
@@ -200,6 +207,27 @@ impl Guest {
     /// Resets the machine at once, as its reset button would.
     pub fn reset(&self) -> Result<()> {
         self.qmp("system_reset", json!({})).map(drop)
+    }
+
+    /// Types on the serial line.
+    pub fn type_serial(&self, text: &str) -> Result<()> {
+        let mut keyboard = self
+            .keyboard
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        keyboard
+            .write_all(text.as_bytes())
+            .map_err(|source| Error::Plumbing {
+                act: "type on the serial line",
+                source,
+            })
+    }
+
+    /// Sends Linux a magic SysRq by the serial line: a break, and the command's letter. The kernel
+    /// takes it where it was started with `sysrq_always_enabled`.
+    pub fn magic_sysrq(&self, command: char) -> Result<()> {
+        self.qmp("chardev-send-break", json!({ "id": "serial" }))?;
+        self.type_serial(&command.to_string())
     }
 
     /// Makes the disk that was added as the `index`th larger (or smaller) while the guest runs;

@@ -19,6 +19,11 @@ const GUESTS_AT_ONCE: usize = 2;
 /// things QEMU may not come to raise one interrupt in that time, and the kernel gives up.
 const NO_TIMER_CHECK: &str = "no_timer_check";
 
+/// As in `image/boards/qemu-*.toml`, and what [`Boot::last_words`] says.
+const LAST_WORDS: &str = "reserve_mem=256K:2M:kos ramoops.mem_name=kos \
+    ramoops.record_size=16384 ramoops.console_size=65536 ramoops.pmsg_size=65536 \
+    ramoops.ftrace_size=0 sysrq_always_enabled nokaslr";
+
 /// How often a guest is started whose kernel panicked before it came to PID 1. QEMU 7.2's translator
 /// was seen to break a PC's kernel in one of fifty boots by UEFI, with flags set that no
 /// processor sets; nothing of ours had run. Each such log is kept.
@@ -32,6 +37,7 @@ pub struct Boot<'a> {
     memory_mib: u32,
     append: Vec<String>,
     end_on_reboot: bool,
+    watchdog: bool,
     address: Option<&'a str>,
     forwards: Vec<u16>,
 }
@@ -90,6 +96,7 @@ impl<'a> Boot<'a> {
             memory_mib: 512,
             append: Vec::new(),
             end_on_reboot: true,
+            watchdog: false,
             address: None,
             forwards: Vec::new(),
         }
@@ -123,6 +130,19 @@ impl<'a> Boot<'a> {
     pub fn end_on_reboot(mut self, end: bool) -> Self {
         self.end_on_reboot = end;
         self
+    }
+
+    /// With QEMU's hardware watchdog, which resets the guest.
+    pub fn watchdog(mut self) -> Self {
+        self.watchdog = true;
+        self
+    }
+
+    /// With memory that keeps the last boot's words over a reset, as the boards without UEFI have
+    /// it, and with the kernel's magic SysRq. Without KASLR: a test has no place for the kernel
+    /// that is put on that memory once in a while.
+    pub fn last_words(self) -> Self {
+        self.append(LAST_WORDS)
     }
 
     /// The address that the guest will have, where it is not the one that DHCP gives it.
@@ -203,6 +223,7 @@ impl<'a> Boot<'a> {
             .forward(80)
             .forward(11434)
             .accelerator(environment::accelerator()?)
+            .watchdog(self.watchdog)
             .end_on_reboot(self.end_on_reboot)
             .serial_log(self.log()?))
     }

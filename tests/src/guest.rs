@@ -198,7 +198,7 @@ impl Guest {
     }
 
     /// Waits until a boot is ready, and takes up its pairing code.
-    pub(crate) fn take_up(&mut self) -> Result<()> {
+    pub fn take_up(&mut self) -> Result<()> {
         self.code = self.pairing_code()?;
         self.wait_ready()
     }

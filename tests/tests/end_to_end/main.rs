@@ -25,5 +25,6 @@ mod order;
 mod orphans;
 mod persistence;
 mod power_cut;
+mod records;
 mod reload;
 mod settings;

@@ -31,6 +31,7 @@ pub struct System {
     boot: Boot,
     data: Data,
     setup_problem: String,
+    watchdog: Watchdog,
     memory: Option<Memory>,
     processes: Processes,
     init_memory: u64,
@@ -53,6 +54,15 @@ struct Data {
     advice: String,
     bytes: u64,
     free: u64,
+}
+
+#[derive(Serialize)]
+struct Watchdog {
+    /// Empty when none runs.
+    identity: String,
+    timeout_ms: u64,
+    /// Why none runs.
+    problem: String,
 }
 
 #[derive(Serialize)]
@@ -94,6 +104,11 @@ pub async fn show(State(app): State<Arc<App>>) -> Result<Json<System>, ApiError>
             free: system.data_free,
         },
         setup_problem: system.setup_problem,
+        watchdog: Watchdog {
+            identity: system.watchdog,
+            timeout_ms: system.watchdog_timeout_ms,
+            problem: system.watchdog_problem,
+        },
         memory: seen.memory,
         processes: Processes {
             total: system.processes,
