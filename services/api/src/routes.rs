@@ -12,7 +12,8 @@ use crate::api::{
 };
 use crate::app::App;
 use crate::console::{
-    actions, journal_page, log_page, page, pairing, reset as reset_page, service_page, stream,
+    actions, boots as boots_page, journal_page, log_page, page, pairing, reset as reset_page,
+    service_page, stream,
 };
 use crate::{assets, guard, proxy};
 
@@ -60,6 +61,7 @@ pub fn console(app: Arc<App>) -> Router {
         .route("/services/{name}/remove", post(service_page::remove))
         .route("/services/{name}/reload", post(service_page::reload))
         .route("/services/{name}/{action}", post(actions::service))
+        .route("/boots", get(boots_page::show))
         .route("/power", get(actions::power_page))
         .route("/power/{act}", post(actions::power))
         .route(

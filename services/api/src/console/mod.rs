@@ -3,6 +3,7 @@
 
 pub mod actions;
 pub mod bar;
+pub mod boots;
 pub mod diagram;
 pub mod history;
 pub mod journal_page;

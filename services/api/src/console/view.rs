@@ -246,53 +246,86 @@ struct Phase {
 
 impl From<&Snapshot> for Boot {
     fn from(snapshot: &Snapshot) -> Self {
-        let Some(system) = &snapshot.system else {
-            return Boot {
+        match &snapshot.system {
+            Some(system) => Boot::new(&system.phases, system.ready_ms),
+            None => Boot {
                 phases: Vec::new(),
                 summary: String::new(),
-            };
-        };
+            },
+        }
+    }
+}
+
+impl Boot {
+    /// The chart of these phases; `ready_ms` is 0 for a boot that has not settled.
+    pub fn new(records: &[PhaseRecord], ready_ms: u64) -> Self {
         let end = |phase: &PhaseRecord| phase.started_ms + phase.took_usec.div_ceil(1000);
-        let total = system
-            .phases
+        let total = records
             .iter()
             .map(end)
-            .chain([system.ready_ms, 1])
+            .chain([ready_ms, 1])
             .max()
             .unwrap_or(1);
-        let scale = |milliseconds: u64| milliseconds.saturating_mul(CHART) / total;
-        let bar = |name: &str, started_ms: u64, took_usec: u64, error: &str| Phase {
-            name: name.to_owned(),
-            took: show::span(took_usec),
-            error: error.to_owned(),
-            start: scale(started_ms),
-            // A phase too short to see is drawn as a hair.
-            width: scale(took_usec / 1000).max(4),
-        };
         let mut phases = Vec::new();
         // Before PID 1 there is the kernel: its start is the zero of every time here.
-        if let Some(first) = system.phases.first() {
-            phases.push(bar("kernel", 0, first.started_ms * 1000, ""));
+        if let Some(first) = records.first() {
+            phases.push(Phase::new(
+                "kernel",
+                (0, first.started_ms * 1000),
+                "",
+                total,
+            ));
         }
-        phases.extend(
-            system
-                .phases
-                .iter()
-                .map(|phase| bar(&phase.name, phase.started_ms, phase.took_usec, &phase.error)),
-        );
-        let began = system.phases.iter().map(end).max().unwrap_or(0);
-        if system.ready_ms > began {
-            phases.push(bar("services", began, (system.ready_ms - began) * 1000, ""));
+        phases.extend(records.iter().map(|phase| {
+            let time = (phase.started_ms, phase.took_usec);
+            Phase::new(&phase.name, time, &phase.error, total)
+        }));
+        let began = records.iter().map(end).max().unwrap_or(0);
+        if ready_ms > began {
+            let time = (began, (ready_ms - began) * 1000);
+            phases.push(Phase::new("services", time, "", total));
         }
         Boot {
             phases,
-            summary: match system.ready_ms {
+            summary: match ready_ms {
                 0 => "Not every service has settled yet.".to_owned(),
                 ready => format!(
                     "Ready {} after the kernel started.",
                     show::span(ready * 1000)
                 ),
             },
+        }
+    }
+
+    /// The chart of a way down, which begins at its first phase.
+    pub fn down(records: &[PhaseRecord]) -> Self {
+        let start = records.first().map_or(0, |phase| phase.started_ms);
+        let from = |phase: &PhaseRecord| phase.started_ms.saturating_sub(start);
+        let end = |phase: &PhaseRecord| from(phase) + phase.took_usec.div_ceil(1000);
+        let total = records.iter().map(end).max().unwrap_or(0).max(1);
+        let phases = records.iter().map(|phase| {
+            let time = (from(phase), phase.took_usec);
+            Phase::new(&phase.name, time, &phase.error, total)
+        });
+        Boot {
+            phases: phases.collect(),
+            summary: format!("{} until its disks were written.", show::span(total * 1000)),
+        }
+    }
+}
+
+impl Phase {
+    /// `time` is its start in milliseconds and its length in microseconds; `total` is the chart's
+    /// length in milliseconds.
+    fn new(name: &str, time: (u64, u64), error: &str, total: u64) -> Self {
+        let scale = |milliseconds: u64| milliseconds.saturating_mul(CHART) / total;
+        Phase {
+            name: name.to_owned(),
+            took: show::span(time.1),
+            error: error.to_owned(),
+            start: scale(time.0),
+            // A phase too short to see is drawn as a hair.
+            width: scale(time.1 / 1000).max(4),
         }
     }
 }

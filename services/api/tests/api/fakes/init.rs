@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kos_sdk::control::{
-    LogBatch, LogCursor, LogEntry, LogPage, LogPart, PhaseRecord, ReloadReport, ServiceStatus,
-    SystemStatus,
+    BootRecord, LogBatch, LogCursor, LogEntry, LogPage, LogPart, PhaseRecord, ReloadReport,
+    ServiceStatus, SystemStatus,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -339,6 +339,12 @@ impl FakeInit {
             unchanged: u32::try_from(world.services.len()).unwrap(),
             ..ReloadReport::default()
         }
+    }
+
+    fn boots(&self) -> Vec<BootRecord> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = u64::try_from(since.as_millis()).unwrap();
+        super::boots::boots(now, &self.system().phases)
     }
 
     fn system(&self) -> SystemStatus {
