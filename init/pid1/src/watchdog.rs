@@ -137,29 +137,28 @@ impl Keeper {
 
 /// Beats until the box goes down.
 pub async fn heartbeat(keeper: Keeper, records: Records, supervisor: Arc<Supervisor>) {
-    let mut turn = 0;
     let mut marked = Instant::now();
-    loop {
+    // The first at once: from then on it is the loop's own, shorter time that counts.
+    for turn in 0.. {
         let shared = supervisor.shared();
+        shared.reaper.round_trip().await;
+        let lives = supervisor.round_trip(turn).await;
+        if shared.shutdown.is_requested() {
+            return;
+        }
+        match lives {
+            Ok(()) => keeper.beat(),
+            // A task that is gone leaves its service to nobody: such a PID 1 is not alive.
+            Err(error) => shared.console.say(2, &format!("no heartbeat: {error}")),
+        }
+        if marked.elapsed() >= MARK_EVERY {
+            marked = Instant::now();
+            records.alive();
+        }
         tokio::select! {
             () = sleep(BEAT) => {}
             // From now on the phases of the way down feed it.
             _ = shared.shutdown.requested() => return,
-        }
-        shared.reaper.round_trip().await;
-        turn += 1;
-        if let Err(error) = supervisor.round_trip(turn).await {
-            // A task that is gone leaves its service to nobody: such a PID 1 is not alive.
-            shared.console.say(2, &format!("no heartbeat: {error}"));
-            continue;
-        }
-        if shared.shutdown.is_requested() {
-            return;
-        }
-        keeper.beat();
-        if marked.elapsed() >= MARK_EVERY {
-            marked = Instant::now();
-            records.alive();
         }
     }
 }

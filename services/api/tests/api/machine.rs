@@ -124,3 +124,29 @@ fn the_console_resets_with_the_same_confirmation() {
         assert_eq!(kos.init.calls(), [reason]);
     });
 }
+
+#[test]
+fn boots_are_told_with_why_they_ended() {
+    run(async {
+        let kos = Fixture::start().await;
+        assert_eq!(kos.ask("GET", "/api/v1/boots").status().await, 401);
+        let boots = kos.ask("GET", "/api/v1/boots").code().send().await;
+        let boots = boots.json().await;
+        assert_eq!(boots[0]["down"]["cause"], "");
+        assert_eq!(boots[1]["down"]["by"], "api");
+        assert_eq!(boots[1]["down"]["killed"][0]["name"], "camera");
+        let page = kos.ask("GET", "/boots").code().send().await.text().await;
+        for told in [
+            "api: through the API",
+            "Killed: camera: not gone within 2 s",
+            "2.24 s until its disks were written",
+            "kernel panic",
+            "PID 1 did not feed the watchdog in time.",
+            // A panic's text is a stranger's.
+            "sysrq &#60;triggered&#62; crash",
+        ] {
+            assert!(page.contains(told), "{told} is not in {page}");
+        }
+        assert_eq!(page.matches("The way down").count(), 1);
+    });
+}
