@@ -134,6 +134,7 @@ impl Disk {
             model.bytes,
             String::from_utf8_lossy(&output.stderr)
         );
+        self.count_quotas()?;
         self.check_clean()
             .context("after the model was put on it")?;
         Ok(false)
@@ -151,6 +152,18 @@ impl Disk {
                 String::from_utf8_lossy(&output.stdout).trim()
             ),
         }
+    }
+
+    /// debugfs does not count what it writes against the quotas; e2fsck does.
+    fn count_quotas(&self) -> Result<()> {
+        let output = output(tool("e2fsck").args(["-f", "-y"]).arg(&self.path))?;
+        ensure!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "e2fsck cannot count the quotas of {}:\n{}",
+            self.path.display(),
+            String::from_utf8_lossy(&output.stdout).trim()
+        );
+        Ok(())
     }
 
     /// Fails unless the file system is consistent and needs no journal replayed.
