@@ -112,12 +112,13 @@ impl Keeper {
         let Some(watchdog) = &mut state.watchdog else {
             return;
         };
-        let mut result = Ok(());
-        if watchdog.timeout() != timeout {
-            result = watchdog.set_timeout(timeout);
-        }
-        // Hardware that cannot wait so long keeps the time that it has, and is fed all the same.
-        let result = result.or_else(|_| watchdog.feed());
+        // A new time is food as well. Hardware that cannot wait so long keeps the time that it has,
+        // and is fed all the same.
+        let result = if watchdog.timeout() == timeout {
+            watchdog.feed()
+        } else {
+            watchdog.set_timeout(timeout).or_else(|_| watchdog.feed())
+        };
         if let Err(error) = result {
             state.problem = format!("The watchdog is not fed: {}.", error.full());
         }
