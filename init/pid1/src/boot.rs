@@ -134,15 +134,6 @@ pub fn boot(console: &Console, records: &Records, watchdog: &Keeper) -> Result<B
         .run("root", own_root)
         .context("cannot leave the kernel's rootfs")?;
     let board = phases.run("board", || board(console)).flatten();
-    phases.run("watchdog", || {
-        let identity = board.as_ref().and_then(|board| board.watchdog.as_deref());
-        records.watchdog_fired(watchdog.start(identity));
-        Ok(())
-    });
-    phases.run("last words", || last_words(records));
-    let led = board.as_ref().and_then(|board| board.status_led.clone());
-    let led = StatusLed::new(led, LEDS.into(), console);
-    led.booting();
     let arguments = phases
         .run("arguments", || {
             Ok(Arguments::parse(&read_bounded(Path::new("/proc/cmdline"))?))
@@ -151,6 +142,19 @@ pub fn boot(console: &Console, records: &Records, watchdog: &Keeper) -> Result<B
     for complaint in &arguments.complaints {
         console.say(4, complaint);
     }
+    phases.run("watchdog", || {
+        if arguments.no_watchdog {
+            watchdog.leave_off("The kernel's argument kos.watchdog=off says so.");
+            return Ok(());
+        }
+        let identity = board.as_ref().and_then(|board| board.watchdog.as_deref());
+        records.watchdog_fired(watchdog.start(identity));
+        Ok(())
+    });
+    phases.run("last words", || last_words(records));
+    let led = board.as_ref().and_then(|board| board.status_led.clone());
+    let led = StatusLed::new(led, LEDS.into(), console);
+    led.booting();
     phases.run("settings", || settings(console));
     let (cgroups, own_group) = phases
         .run("cgroups", || cgroup_tree(console))

@@ -18,6 +18,9 @@ pub struct Arguments {
     /// `kos.break=hang-init:SECONDS`: PID 1 hangs for ever, so long after its services were told to
     /// start. For trying out the watchdog; nothing but the kernel's command line can ask for it.
     pub hang_init: Option<Duration>,
+    /// `kos.watchdog=off`: the hardware watchdog is not started. For a debugger that stops the whole
+    /// machine, and for emulators whose watchdog resets as soon as it is started.
+    pub no_watchdog: bool,
     /// One sentence for each argument that was not understood.
     pub complaints: Vec<String>,
 }
@@ -70,12 +73,14 @@ impl Arguments {
                 }
                 _ => return wrong("hang-init:SECONDS, with at most 3600 seconds"),
             },
+            "watchdog" if value == "off" => self.no_watchdog = true,
+            "watchdog" => return wrong("off"),
             "console" if value == "services" => self.echo_services = true,
             "console" => return wrong("services"),
             _ => {
                 return Err(format!(
                     "kernel argument kos.{key}: unknown, allowed: kos.data, kos.disk, kos.reset, \
-                     kos.console, kos.break"
+                     kos.console, kos.watchdog, kos.break"
                 ));
             }
         }
@@ -98,6 +103,7 @@ mod tests {
         assert_eq!(arguments.data_serial.as_deref(), Some("kos-data"));
         assert!(!arguments.echo_services && arguments.complaints.is_empty());
         assert!(Arguments::parse("kos.console=services").echo_services);
+        assert!(Arguments::parse("kos.watchdog=off").no_watchdog && !arguments.no_watchdog);
     }
 
     #[test]
@@ -128,6 +134,7 @@ mod tests {
             "kos.disk=00000000-0000-0000-0000-000000000000",
             "kos.reset=all",
             "kos.console",
+            "kos.watchdog=on",
             "kos.break=hang-init",
             "kos.break=hang-init:3601",
             "kos.break=panic:3",
@@ -139,6 +146,7 @@ mod tests {
                 "{line}"
             );
             assert!(!arguments.reset && !arguments.echo_services, "{line}");
+            assert!(!arguments.no_watchdog, "{line}");
             assert_eq!(arguments.hang_init, None, "{line}");
             assert!(arguments.complaints[0].contains("allowed"), "{line}");
         }

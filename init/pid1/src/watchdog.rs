@@ -97,6 +97,12 @@ impl Keeper {
         fired
     }
 
+    /// None is started, and this is why.
+    pub fn leave_off(&self, reason: &str) {
+        reason.clone_into(&mut lock(&self.state).problem);
+        self.console.say(4, &format!("no watchdog runs: {reason}"));
+    }
+
     /// A phase begins: it has the watchdog's whole time.
     pub fn phase(&self) {
         self.set(PHASE_TIMEOUT);
