@@ -12,6 +12,8 @@
 //! | `KOS_TEST_MODEL` | the tiny model, a GGUF file |
 //! | `KOS_XTASK` | the built xtask, for tests of its commands |
 //! | `KOS_LOGS` | the directory for serial logs |
+//! | `KOS_CHAOS_ACTS`, `KOS_POWER_CUTS` | how much is broken by chance, when not the usual little |
+//! | `KOS_SEED` | where chance begins, when not where it usually does |
 //!
 //! A test whose file is not named fails. Tests below a module named `on_aarch64` or `on_x86_64`
 //! have a meaning on that architecture alone: runs for the other one leave them out by `--skip`.
@@ -125,6 +127,16 @@ pub fn logs() -> Result<PathBuf> {
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
     Ok(directory)
+}
+
+/// The number in an environment variable, if it is there.
+pub fn number(name: &str, usual: u64) -> Result<u64> {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("{name}: found '{text}', allowed: a number")),
+        Err(_) => Ok(usual),
+    }
 }
 
 fn path(name: &str) -> Result<PathBuf> {

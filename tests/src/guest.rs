@@ -128,7 +128,7 @@ impl Guest {
     }
 
     /// Waits until the system's description is as wanted, and returns it.
-    pub fn wait_system(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub fn wait_system(&self, mut wanted: impl FnMut(&Value) -> bool) -> Result<Value> {
         let api = self.api();
         let deadline = Instant::now() + step_limit();
         loop {

@@ -27,6 +27,7 @@ pub mod file_system;
 pub mod gpt;
 mod guest;
 pub mod host;
+mod measured;
 pub mod write_log;
 
 pub use api::{Answer, Api, ServiceView};
@@ -35,3 +36,4 @@ pub use box_disk::BoxDisk;
 pub use disk::DataDisk;
 pub use environment::{Image, boot_limit, step_limit};
 pub use guest::Guest;
+pub use measured::measured;

@@ -30,6 +30,7 @@ mod run;
 mod rust;
 mod sbom;
 mod services;
+mod soak;
 mod sources;
 mod stage;
 mod test;
@@ -72,6 +73,7 @@ enum Command {
     Test(test::TestArgs),
     Bench(bench::BenchArgs),
     Fuzz(fuzz::FuzzArgs),
+    Soak(soak::SoakArgs),
     Clean(clean::CleanArgs),
 }
 
@@ -107,6 +109,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Test(args) => test::run(&workspace, &mut stages, &args),
         Command::Bench(args) => bench::run(&workspace, &mut stages, &args),
         Command::Fuzz(args) => fuzz::run(&workspace, &mut stages, &args),
+        Command::Soak(args) => soak::run(&workspace, &mut stages, &args),
         Command::Clean(args) => clean::run(&workspace, &args),
         Command::CheckServices(args) => services::run(&workspace, &args),
     }

@@ -47,6 +47,41 @@ pub struct TestArgs {
 
 /// The `test` command.
 pub fn run(workspace: &Workspace, stages: &mut Stages, args: &TestArgs) -> Result<()> {
+    let mut suite = Suite::begin(workspace, stages)?;
+    if args.e2e.is_none() {
+        rust_components(workspace, suite.stages)?;
+        suite.without_a_guest();
+    }
+    if !args.unit {
+        for arch in Arch::ALL {
+            if args.arch.is_none_or(|wanted| wanted == arch) {
+                suite.end_to_end(args, arch, &[]);
+            }
+        }
+    }
+    suite.summary()
+}
+
+/// The end-to-end tests of one architecture whose names contain `filter`, with more or other chance
+/// than usual in their environment.
+pub fn longer(
+    workspace: &Workspace,
+    stages: &mut Stages,
+    (arch, filter): (Arch, &str),
+    environment: &[(&str, String)],
+) -> Result<()> {
+    let args = TestArgs {
+        unit: false,
+        e2e: Some(filter.to_owned()),
+        arch: Some(arch),
+        kernel: KernelArgs::default(),
+    };
+    let mut suite = Suite::begin(workspace, stages)?;
+    suite.end_to_end(&args, arch, environment);
+    suite.summary()
+}
+
+fn packages(stages: &mut Stages) -> Result<()> {
     hostpackages::ensure(
         stages,
         &[
@@ -60,27 +95,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &TestArgs) -> Resul
             hostpackages::uefi(Arch::X86_64),
             hostpackages::uefi(Arch::Aarch64),
         ],
-    )?;
-    let host = Arch::host().context("xtask runs on x86_64 and on aarch64 only")?;
-    let mut suite = Suite {
-        workspace,
-        rust: Rust::native(host),
-        stages,
-        passed: 0,
-        failed: 0,
-    };
-    if args.e2e.is_none() {
-        rust_components(workspace, suite.stages)?;
-        suite.without_a_guest();
-    }
-    if !args.unit {
-        for arch in Arch::ALL {
-            if args.arch.is_none_or(|wanted| wanted == arch) {
-                suite.end_to_end(args, arch);
-            }
-        }
-    }
-    suite.summary()
+    )
 }
 
 /// rustfmt and clippy, which a minimal toolchain lacks.
@@ -112,7 +127,19 @@ struct Suite<'a> {
     failed: usize,
 }
 
-impl Suite<'_> {
+impl<'a> Suite<'a> {
+    fn begin(workspace: &'a Workspace, stages: &'a mut Stages) -> Result<Self> {
+        packages(stages)?;
+        let host = Arch::host().context("xtask runs on x86_64 and on aarch64 only")?;
+        Ok(Suite {
+            workspace,
+            rust: Rust::native(host),
+            stages,
+            passed: 0,
+            failed: 0,
+        })
+    }
+
     fn without_a_guest(&mut self) {
         let workspace = self.workspace;
         let rust = self.rust.clone();
@@ -146,7 +173,7 @@ impl Suite<'_> {
         self.check("fuzzing", |stage| fuzz::short(workspace, stage));
     }
 
-    fn end_to_end(&mut self, args: &TestArgs, arch: Arch) {
+    fn end_to_end(&mut self, args: &TestArgs, arch: Arch, more: &[(&str, String)]) {
         let images = match Images::build(self.workspace, self.stages, &args.kernel, arch) {
             Ok(images) => images,
             Err(error) => return self.count(Err(error)),
@@ -173,7 +200,7 @@ impl Suite<'_> {
                 cargo.args(args.e2e.as_ref().filter(|filter| !filter.is_empty()));
                 self.tests(
                     &format!("end-to-end tests on {}", arch.name()),
-                    cargo.envs(environment),
+                    cargo.envs(environment).envs(more.iter().cloned()),
                 );
             }
             Err(error) => self.count(Err(error)),
@@ -332,7 +359,9 @@ impl Results {
             self.others.pop_front();
         }
         self.others.push_back(line.to_owned());
-        self.telling || (line.starts_with("test ") && line.ends_with("FAILED"))
+        line.starts_with("measured: ")
+            || self.telling
+            || (line.starts_with("test ") && line.ends_with("FAILED"))
     }
 }
 
@@ -346,6 +375,7 @@ mod tests {
         let shown: Vec<_> = [
             "running 2 tests",
             "test a ... ok",
+            "measured: 12 of 13",
             "test b ... FAILED",
             "failures:",
             "---- b stdout ----",
@@ -359,7 +389,12 @@ mod tests {
         assert_eq!((results.passed, results.failed), (13, 1));
         assert_eq!(
             shown,
-            ["test b ... FAILED", "---- b stdout ----", "it panicked"]
+            [
+                "measured: 12 of 13",
+                "test b ... FAILED",
+                "---- b stdout ----",
+                "it panicked"
+            ]
         );
     }
 }

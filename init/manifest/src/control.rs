@@ -178,6 +178,22 @@ pub struct SystemStatus {
     pub watchdog_timeout_ms: u64,
     /// Why none runs, as a sentence; empty when one does.
     pub watchdog_problem: String,
+    /// What PID 1 itself holds.
+    pub holdings: Holdings,
+}
+
+/// What PID 1 holds: numbers that stay where they are, however long the box runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "dbus", derive(zbus::Type))]
+pub struct Holdings {
+    /// Its resident memory, in bytes.
+    pub resident: u64,
+    /// Its open descriptors.
+    pub descriptors: u32,
+    /// Mounts in its namespace, which is the box's.
+    pub mounts: u32,
+    /// Cgroups of the box, without the root.
+    pub groups: u32,
 }
 
 /// What is wrong with `/data`.

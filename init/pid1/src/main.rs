@@ -82,11 +82,17 @@ const LAST_STEP: Duration = Duration::from_secs(5);
 /// may be a thousand services.
 const OPEN_FILES: u64 = 65_536;
 
+/// Slow work on files that is done at once; more of it waits.
+const BLOCKING_THREADS: usize = 4;
+/// How long a thread stays that has nothing to do.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
+
 fn main() {
     if std::process::id() != 1 {
         eprintln!("kos-init is the first process of a kOS image; it does nothing elsewhere.");
         std::process::exit(2);
     }
+    kos_sys::allocator::keep_one_heap();
     let console = Console::silent();
     let frame = Frame {
         records: Records::new(&console),
@@ -167,6 +173,9 @@ fn run(frame: &Frame) -> Result<(End, Vec<PhaseRecord>)> {
     let booted = boot::boot(&frame.console, &frame.records, &frame.watchdog)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // For slow files: a handful at a time, and none is kept for what comes once in a while.
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(IDLE_THREAD)
         .build()
         .context("cannot start the event loop")?;
     let end = runtime.block_on(supervise(frame.clone(), booted));
@@ -232,6 +241,7 @@ async fn supervise(frame: Frame, booted: Booted) -> Result<(End, Vec<PhaseRecord
         data,
         phases,
         own_group,
+        cgroups: shared.cgroups.clone(),
         kernel: kernel.clone(),
         reaper: reaper.clone(),
         console: console.clone(),

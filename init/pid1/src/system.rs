@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kos_manifest::board_info::BoardInfo;
 use kos_manifest::box_settings::values::HostName;
-use kos_manifest::control::{PhaseRecord, SystemStatus};
-use kos_sys::cgroup::Cgroup;
+use kos_manifest::control::{Holdings, PhaseRecord, SystemStatus};
+use kos_sys::cgroup::{Cgroup, CgroupRoot};
 use kos_sys::clock::boottime_milliseconds;
+use kos_sys::process;
 
 use crate::console::{Console, lock};
 use crate::data::Data;
@@ -34,6 +35,8 @@ pub struct System {
     pub phases: Vec<PhaseRecord>,
     /// PID 1's own group.
     pub own_group: Cgroup,
+    /// The box's groups.
+    pub cgroups: CgroupRoot,
     /// The kernel's messages.
     pub kernel: Log,
     /// Counts orphans.
@@ -55,7 +58,7 @@ pub struct System {
 impl System {
     /// All of it, now.
     pub fn status(&self) -> SystemStatus {
-        let table = kos_sys::process::table(Path::new("/proc")).ok();
+        let table = process::table(Path::new("/proc")).ok();
         let data = self.data.now();
         let problem = data.problem.as_ref();
         let board = self.board.as_ref();
@@ -84,6 +87,20 @@ impl System {
             watchdog: watchdog.identity,
             watchdog_timeout_ms: u64::try_from(watchdog.timeout.as_millis()).unwrap_or(u64::MAX),
             watchdog_problem: watchdog.problem,
+            holdings: self.holdings(),
+        }
+    }
+
+    /// What PID 1 holds; 0 for what cannot be read.
+    fn holdings(&self) -> Holdings {
+        let proc_root = Path::new("/proc");
+        let descriptors = process::own_descriptors(proc_root).unwrap_or_default();
+        let groups = self.cgroups.descendants().unwrap_or_default();
+        Holdings {
+            resident: process::own_resident_bytes(proc_root).unwrap_or_default(),
+            descriptors: count(descriptors),
+            mounts: count(process::own_mounts(proc_root).unwrap_or_default()),
+            groups: u32::try_from(groups).unwrap_or(u32::MAX),
         }
     }
 

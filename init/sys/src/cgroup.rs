@@ -86,6 +86,15 @@ impl CgroupRoot {
         }
     }
 
+    /// How many groups there are, without the root.
+    ///
+    /// # Errors
+    /// The hierarchy is not there.
+    pub fn descendants(&self) -> Result<u64, SysError> {
+        let path = self.path.join("cgroup.stat");
+        kernel_file::keyed_number(&path, &kernel_file::read(&path)?, "nr_descendants")
+    }
+
     fn delegate(&self, group: &Path) -> Result<(), SysError> {
         if self.controllers.is_empty() {
             return Ok(());

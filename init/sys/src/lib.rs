@@ -8,6 +8,7 @@
 //! Deliberately absent: policy (which calls, which paths, which limits is data elsewhere),
 //! threads, and any waiting without a bound except for a signal.
 
+pub mod allocator;
 #[cfg(feature = "attempts")]
 pub mod attempts;
 pub mod block;

@@ -65,6 +65,27 @@ pub fn own_threads(proc_root: &Path) -> Result<usize, SysError> {
     Ok(entries(&proc_root.join("self/task"))?.len())
 }
 
+/// Number of open descriptors of this process, without the one that the listing takes.
+///
+/// # Errors
+/// `proc_root/self/fd` cannot be listed.
+pub fn own_descriptors(proc_root: &Path) -> Result<usize, SysError> {
+    Ok(entries(&proc_root.join("self/fd"))?.len().saturating_sub(1))
+}
+
+/// Number of mounts in this process's namespace.
+///
+/// # Errors
+/// `proc_root/self/mountinfo` cannot be read.
+pub fn own_mounts(proc_root: &Path) -> Result<usize, SysError> {
+    let path = proc_root.join("self/mountinfo");
+    let text = std::fs::read(&path).told("read", path.display())?;
+    Ok(text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .count())
+}
+
 /// The number of this process in its own pid namespace.
 pub fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_pid()
@@ -143,5 +164,18 @@ mod tests {
         let proc_root = Path::new("/proc");
         assert!(own_resident_bytes(proc_root).unwrap() > 100_000);
         assert!(own_threads(proc_root).unwrap() >= 1);
+        assert!(own_mounts(proc_root).unwrap() >= 1);
+    }
+
+    #[test]
+    fn open_descriptors_are_counted() {
+        // A table of its own, as other tests of this process open and close.
+        let root = tempfile::tempdir().unwrap();
+        let table = root.path().join("self/fd");
+        std::fs::create_dir_all(&table).unwrap();
+        for number in 0..5 {
+            std::fs::write(table.join(number.to_string()), "").unwrap();
+        }
+        assert_eq!(own_descriptors(root.path()).unwrap(), 4);
     }
 }

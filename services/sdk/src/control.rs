@@ -1,9 +1,9 @@
 //! The client of PID 1's control interface, `org.kos.Init1`.
 
 pub use kos_manifest::control::{
-    BootRecord, DataProblem, DownCause, DownRecord, KilledService, LogBatch, LogCursor, LogEntry,
-    LogPage, LogPart, MAX_MANIFEST, MAX_REASON, MAX_RESET_REASON, PhaseRecord, ReloadReport,
-    SOCKET, ServiceStatus, State, SystemStatus,
+    BootRecord, DataProblem, DownCause, DownRecord, Holdings, KilledService, LogBatch, LogCursor,
+    LogEntry, LogPage, LogPart, MAX_MANIFEST, MAX_REASON, MAX_RESET_REASON, PhaseRecord,
+    ReloadReport, SOCKET, ServiceStatus, State, SystemStatus,
 };
 
 /// PID 1's manager object. Every method may fail with `org.kos.Init1.Error.NotAllowed` when the

@@ -2,12 +2,11 @@
 //!
 //! Meanwhile PID 1 answers, starts another service, and does not grow; and the victim does its work.
 
-use std::io::Write;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use kos_tests::Guest;
+use kos_tests::{Guest, measured};
 
 use crate::attacks::guest;
 
@@ -73,9 +72,9 @@ fn a_busy_service_does_not_starve_another() -> Result<()> {
         guest.api().stop(name)?;
     }
     let (alone, together) = (alone.max(NOISE_USEC), together?);
-    let told = format!("p99 {alone} us alone, {together} us beside two busy services\n");
-    // Past the harness, which shows what a test prints only when it fails: this is a measurement.
-    std::io::stderr().write_all(told.as_bytes())?;
+    measured(&format!(
+        "p99 {alone} us alone, {together} us beside two busy services"
+    ));
     assert!(
         together <= alone * LATER,
         "the victim's p99 rose from {alone} us to {together} us, more than {LATER} times"

@@ -6,6 +6,7 @@
 
 mod attacks;
 mod attacks_by_flood;
+mod chaos;
 mod console;
 mod containment;
 mod data_problems;

@@ -6,14 +6,14 @@ use kos_qemu::Attachment;
 use kos_tests::box_disk::DATA;
 use kos_tests::chance::Chance;
 use kos_tests::write_log::WriteLog;
-use kos_tests::{Boot, BoxDisk, step_limit};
+use kos_tests::{Boot, BoxDisk, environment, step_limit};
 
 use crate::disk_boot::{has_grown, leaves_a_whole_disk};
 
-/// Moments of which only the disk is looked at: on a busy host two seconds each.
-const LOOKED_AT: usize = 24;
-/// Moments after which the box is booted: under TCG half a minute each.
-const BOOTED: usize = 4;
+/// Moments after which the box is booted: under TCG half a minute each. `cargo xtask soak` has more.
+const BOOTED: u64 = 4;
+/// So many more moments of which only the disk is looked at: on a busy host two seconds each.
+const LOOKED_AT: usize = 6;
 const SEED: u64 = 20_261_124;
 /// What stands in a data partition whose file system is still to be made.
 const MARKER: &[u8] = b"kos-data: make\n\0";
@@ -31,14 +31,19 @@ fn the_first_boot_can_be_cut_off_after_any_write() -> Result<()> {
     let log = WriteLog::read(&path)?;
     assert!(log.len() > 20, "the first boot made {} requests", log.len());
 
-    let mut chance = Chance::new(SEED);
-    for round in 0..LOOKED_AT {
+    let booted = usize::try_from(environment::number("KOS_POWER_CUTS", BOOTED)?)?;
+    let seed = environment::number("KOS_SEED", SEED)?;
+    let mut chance = Chance::new(seed);
+    for round in 0..booted * LOOKED_AT {
         let count = chance.within(0..log.len() + 1);
         let cut = fresh.duplicate()?;
         log.replay(&cut.path(), count, &mut chance)?;
-        let moment = format!("round {round}, after {count} of {} requests", log.len());
+        let moment = format!(
+            "seed {seed}, round {round}, after {count} of {} requests",
+            log.len()
+        );
         can_be_made_or_mended(&cut).context(moment.clone())?;
-        if round < BOOTED {
+        if round < booted {
             let name = format!("power-cut-{round}");
             comes_up(&name, &cut).context(moment)?;
         }

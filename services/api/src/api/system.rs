@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use kos_sdk::control::PhaseRecord;
+use kos_sdk::control::{Holdings, PhaseRecord};
 use serde::Serialize;
 
 use super::services::seen;
@@ -35,6 +35,7 @@ pub struct System {
     memory: Option<Memory>,
     processes: Processes,
     init_memory: u64,
+    init: Holdings,
     store: StoreCondition,
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<serde_json::Value>,
@@ -116,6 +117,7 @@ pub async fn show(State(app): State<Arc<App>>) -> Result<Json<System>, ApiError>
             orphans_reaped: system.orphans_reaped,
         },
         init_memory: system.init_memory,
+        init: system.holdings,
         store: StoreCondition {
             warning: app.store.condition().await.warning().map(str::to_owned),
         },

@@ -72,6 +72,8 @@ fn title(problem: DataProblem) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use kos_sdk::control::Holdings;
+
     use super::*;
 
     #[test]
@@ -101,6 +103,7 @@ mod tests {
                 watchdog: String::new(),
                 watchdog_timeout_ms: 0,
                 watchdog_problem: String::new(),
+                holdings: Holdings::default(),
             };
             Trouble::of(&system)
                 .map(|trouble| (trouble.is_calm, trouble.offers_reboot, trouble.offers_reset))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kos_manifest::control::{
-    BootRecord, LogBatch, LogCursor, LogPage, ReloadReport, ServiceStatus, SystemStatus,
+    BootRecord, Holdings, LogBatch, LogCursor, LogPage, ReloadReport, ServiceStatus, SystemStatus,
 };
 use kos_manifest::seccomp::SyscallSets;
 use kos_manifest::service::{ControlGrant, Service, ServiceSet};
@@ -160,6 +160,7 @@ impl Realm for TestRealm {
             watchdog: String::new(),
             watchdog_timeout_ms: 0,
             watchdog_problem: String::new(),
+            holdings: Holdings::default(),
         }
     }
 

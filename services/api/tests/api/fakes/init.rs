@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kos_sdk::control::{
-    BootRecord, LogBatch, LogCursor, LogEntry, LogPage, LogPart, PhaseRecord, ReloadReport,
-    ServiceStatus, SystemStatus,
+    BootRecord, Holdings, LogBatch, LogCursor, LogEntry, LogPage, LogPart, PhaseRecord,
+    ReloadReport, ServiceStatus, SystemStatus,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -386,6 +386,12 @@ impl FakeInit {
             watchdog: "iTCO_wdt".to_owned(),
             watchdog_timeout_ms: 30_000,
             watchdog_problem: String::new(),
+            holdings: Holdings {
+                resident: 4_200_000,
+                descriptors: 61,
+                mounts: 14,
+                groups: 9,
+            },
         }
     }
 
