@@ -38,6 +38,27 @@
     event.preventDefault();
     goTo(Number(link.dataset.line));
   });
+
+  // What was typed is not lost by a wrong click.
+  const form = text.form;
+  const edited = document.getElementById('edited');
+  const asServed = text.value;
+  let isSent = false;
+  const isEdited = () => text.value !== asServed || text.getAttribute('aria-invalid') === 'true';
+  function showEdited() {
+    const words = isEdited() ? 'Not saved yet.' : '';
+    if (edited.textContent !== words) edited.textContent = words;
+  }
+  text.addEventListener('input', showEdited);
+  form.addEventListener('submit', () => { isSent = true; });
+  addEventListener('beforeunload', (event) => {
+    if (isEdited() && !isSent) event.preventDefault();
+  });
+  addEventListener('pageshow', () => { isSent = false; });
+  // Reloading must not send the form again.
+  if (location.pathname !== form.dataset.page) history.replaceState(null, '', form.dataset.page);
+
+  showEdited();
   number();
   if (text.dataset.problemLine) goTo(Number(text.dataset.problemLine));
 })();

@@ -93,6 +93,18 @@
   };
 
   const atEnd = () => list.scrollHeight - list.scrollTop - list.clientHeight < 24;
+  // Lines out of sight have a guessed height, and the list grows when they come into view: who was
+  // put at the end is there as long as nobody has scrolled up.
+  let put = Infinity;
+  const isAtEnd = () => atEnd() || list.scrollTop >= put - 4;
+  function putAtEnd() {
+    list.scrollTop = list.scrollHeight;
+    put = list.scrollTop;
+    requestAnimationFrame(() => {
+      if (list.scrollTop < put - 4 || atEnd()) return;
+      putAtEnd();
+    });
+  }
   const isLive = () => field.until.value === '' || span.hidden;
 
   function show() {
@@ -105,7 +117,7 @@
     pause.hidden = !isLive();
     pause.setAttribute('aria-pressed', paused);
     pause.textContent = paused ? 'Follow' : 'Pause';
-    toEnd.hidden = atEnd();
+    toEnd.hidden = isAtEnd();
   }
 
   // Lines that arrive are added a frame at a time; where the reader is, is measured then.
@@ -119,14 +131,14 @@
     if (pending.length > 2 * MAX_LINES) pending = pending.slice(-MAX_LINES);
   }
   function flush() {
-    const follows = atEnd();
+    const follows = isAtEnd();
     const lines = linesOf(pending, lastBoot());
     if (!follows) unseen += pending.length;
     pending = [];
     list.append(...lines);
     if (follows) {
       shorten();
-      list.scrollTop = list.scrollHeight;
+      putAtEnd();
     } else if (list.childElementCount > 2 * MAX_LINES) {
       // Someone reads above, and the page cannot grow without end.
       setPaused(true);
@@ -188,7 +200,7 @@
     newer = page.newer;
     older = page.older ?? '';
     list.replaceChildren(...linesOf(page.entries, null));
-    list.scrollTop = list.scrollHeight;
+    putAtEnd();
     follow();
     fill();
   }
@@ -196,7 +208,7 @@
   async function loadOlder() {
     if (loading || older === '') return;
     loading = true;
-    const atBottom = atEnd();
+    const atBottom = isAtEnd();
     const mine = asked;
     const asks = query();
     asks.set('limit', PAGE);
@@ -211,7 +223,8 @@
       if (last && first?.dataset.boot && first.dataset.boot !== last.boot) lines.push(note('new boot', 'boot'));
       list.prepend(...lines);
       older = page.older ?? '';
-      list.scrollTop = atBottom ? list.scrollHeight : list.scrollHeight - height;
+      if (atBottom) putAtEnd();
+      else list.scrollTop = list.scrollHeight - height;
       away = false;
     } catch {
       away = true;
@@ -260,8 +273,8 @@
   }
   function scrollToEnd() {
     unseen = 0;
-    list.scrollTop = list.scrollHeight;
     shorten();
+    putAtEnd();
     show();
   }
 
@@ -299,6 +312,10 @@
       G: scrollToEnd,
     };
     const act = keys[event.key];
+    // Before anything has the focus, what scrolls is the list.
+    if (/^(Arrow|Page|Home|End)/.test(event.key) && document.activeElement === document.body) {
+      list.focus({ preventScroll: true });
+    }
     if (!act) return;
     event.preventDefault();
     act();
@@ -321,7 +338,9 @@
   });
   list.addEventListener('scroll', () => {
     if (list.scrollTop < 200) loadOlder();
-    if (atEnd()) unseen = 0;
+    if (atEnd()) put = list.scrollTop;
+    else if (list.scrollTop < put - 4) put = Infinity;
+    if (isAtEnd()) unseen = 0;
     show();
   });
   list.addEventListener('click', (event) => {
@@ -351,8 +370,7 @@
     field.range.add(new Option(since, since, true, true));
   }
   download.href = `/api/v1/logs/download?${query()}`;
-  list.scrollTop = list.scrollHeight;
-  list.focus({ preventScroll: true });
+  putAtEnd();
   if (wrong.hidden) {
     follow();
     fill();

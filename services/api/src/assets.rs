@@ -33,6 +33,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         asset!("editor.js", "text/javascript; charset=utf-8"),
         asset!("journal.js", "text/javascript; charset=utf-8"),
         asset!("log.js", "text/javascript; charset=utf-8"),
+        asset!("service.js", "text/javascript; charset=utf-8"),
         asset!("return.js", "text/javascript; charset=utf-8"),
         asset!("kos.css", "text/css; charset=utf-8"),
         asset!("icon.svg", "image/svg+xml"),

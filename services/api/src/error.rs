@@ -9,6 +9,10 @@ use crate::control::ControlError;
 use crate::manifest_problem::ManifestProblem;
 use crate::routes::MAX_BODY;
 
+/// An error's words, left with its response for the page that a person gets instead.
+#[derive(Debug, Clone)]
+pub struct Said(pub String);
+
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -129,6 +133,7 @@ impl IntoResponse for ApiError {
         }
         let body = Json(body);
         let mut response = (status, body).into_response();
+        response.extensions_mut().insert(Said(self.to_string()));
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

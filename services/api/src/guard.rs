@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use askama::Template;
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use crate::app::App;
 use crate::auth::origin;
-use crate::error::ApiError;
+use crate::console::page::Message;
+use crate::error::{ApiError, Said};
 use crate::serve::Peer;
 
 /// Time for a handler to begin its answer. Streams begin at once; what remains is the reading of
@@ -44,6 +47,34 @@ pub async fn headers(request: Request, next: Next) -> Response {
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Says errors to people as a page; programs get them as JSON.
+pub async fn pages(request: Request, next: Next) -> Response {
+    let wants_page = wants_page(&request);
+    let response = next.run(request).await;
+    let Some(Said(text)) = response.extensions().get().filter(|_| wants_page) else {
+        return response;
+    };
+    let page = Message {
+        title: match response.status() {
+            StatusCode::NOT_FOUND => "Not here",
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "Not allowed",
+            _ => "Not done",
+        }
+        .to_owned(),
+        text: text.clone(),
+    };
+    let Ok(page) = page.render() else {
+        return response;
+    };
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
+    Response::from_parts(parts, Body::from(page))
 }
 
 /// Refuses foreign names and foreign pages.
@@ -120,10 +151,14 @@ pub fn peer(request: &Request) -> Peer {
         .unwrap_or(Peer(std::net::Ipv4Addr::UNSPECIFIED.into()))
 }
 
-/// Whether a person waits for a page, rather than a script for data.
+/// Whether a person has asked for a page.
 fn is_page(request: &Request) -> bool {
-    request.method() == Method::GET
-        && !request.uri().path().starts_with("/api/")
+    request.method() == Method::GET && wants_page(request)
+}
+
+/// Whether a person waits for a page, rather than a script for data.
+fn wants_page(request: &Request) -> bool {
+    !request.uri().path().starts_with("/api/")
         && !is_htmx(request.headers())
         && request
             .headers()

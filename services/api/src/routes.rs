@@ -57,9 +57,18 @@ pub fn console(app: Arc<App>) -> Router {
         .route("/logs/{name}", get(log_page::show))
         .route("/services/{name}", get(service_page::show))
         .route("/services/{name}/now", get(service_page::now))
-        .route("/services/{name}/manifest", post(service_page::save))
-        .route("/services/{name}/remove", post(service_page::remove))
-        .route("/services/{name}/reload", post(service_page::reload))
+        .route(
+            "/services/{name}/manifest",
+            get(service_page::back).post(service_page::save),
+        )
+        .route(
+            "/services/{name}/remove",
+            get(service_page::back).post(service_page::remove),
+        )
+        .route(
+            "/services/{name}/reload",
+            get(service_page::back).post(service_page::reload),
+        )
         .route("/services/{name}/{action}", post(actions::service))
         .route("/boots", get(boots_page::show))
         .route("/power", get(actions::power_page))
@@ -81,7 +90,7 @@ pub fn console(app: Arc<App>) -> Router {
         .route("/api/v1/owner/session", post(owner::session))
         .route("/assets/{name}", get(assets::get))
         .layer(from_fn(guard::time_limit));
-    finish(private.merge(public).fallback(page::not_found), app)
+    finish(private.merge(public).fallback(services::no_such_route), app)
 }
 
 /// Ollama's routes only.
@@ -98,6 +107,7 @@ fn finish(router: Router<Arc<App>>, app: Arc<App>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(Arc::clone(&app), guard::origin))
+        .layer(from_fn(guard::pages))
         .layer(from_fn(guard::headers))
         .with_state(app)
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::Extension;
+use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::{Extension, Form};
+use serde::Deserialize;
 
 use super::page::{Message, named};
 use crate::api::services::NO_REASON;
@@ -27,15 +29,29 @@ struct Notice {
     leaving: &'static str,
 }
 
+/// What the form of a quarantine says.
+#[derive(Deserialize)]
+pub struct Why {
+    #[serde(default)]
+    reason: String,
+}
+
 /// `POST /services/{name}/{start|stop|restart|freeze|thaw|quarantine|release}`
 pub async fn service(
     State(app): State<Arc<App>>,
     Path((name, action)): Path<(String, String)>,
     headers: HeaderMap,
+    form: Result<Form<Why>, FormRejection>,
 ) -> Result<Response, ApiError> {
     let action = Action::parse(&action)
         .ok_or_else(|| ApiError::NotFound(format!("no action '{action}'")))?;
-    let done = app.control.act(&name, action, NO_REASON).await;
+    // A form without fields may come without a body.
+    let reason = form.map(|Form(why)| why.reason).unwrap_or_default();
+    let reason = match reason.trim() {
+        "" => NO_REASON,
+        reason => reason,
+    };
+    let done = app.control.act(&name, action, reason).await;
     app.live.nudge();
     // What happened shows in the table; only a refusal needs words.
     let text = match &done {

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::extract::State;
+use axum::response::Html;
 
 use super::machine::Machine;
 use super::view::{Boot, Services, Status, Warnings};
@@ -55,24 +54,6 @@ pub struct Message {
     pub title: String,
     /// The thing.
     pub text: String,
-}
-
-/// Any path that leads nowhere.
-pub async fn not_found(request: Request) -> Response {
-    let text = format!("nothing is at {}", request.uri().path());
-    let wants_page = request
-        .headers()
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/html"));
-    let page = Message {
-        title: "Not here".to_owned(),
-        text: text.clone(),
-    };
-    match page.render() {
-        Ok(page) if wants_page => (StatusCode::NOT_FOUND, Html(page)).into_response(),
-        _ => ApiError::NotFound(text).into_response(),
-    }
 }
 
 /// The name in the title, before PID 1 has said one too.

@@ -7,7 +7,7 @@ use askama::Template;
 use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use kos_sdk::control::{ReloadReport, ServiceStatus};
 use kos_sdk::service_facts::ServiceFacts;
 use serde::Deserialize;
@@ -22,6 +22,8 @@ use crate::control::ControlError;
 use crate::error::ApiError;
 use crate::manifest_problem::ManifestProblem;
 
+/// In an address, the service that there is not yet.
+const NEW: &str = "new";
 /// What an owner begins with who adds a service.
 const BLANK: &str = include_str!("blank_service.toml");
 
@@ -29,11 +31,13 @@ const BLANK: &str = include_str!("blank_service.toml");
 #[template(path = "service.html")]
 struct ServicePage {
     hostname: String,
+    /// Of the service; `new` for one that has none yet.
     name: String,
     description: String,
-    /// The part that is asked for again and again; nothing for a service that does not exist yet.
+    /// The part that is asked for again and again; nothing for a service that does not exist.
     now: Option<Now>,
-    manifest: String,
+    /// What the editor holds, or why there is nothing to edit.
+    manifest: Result<String, String>,
     /// What the editor's lines are numbered with.
     lines: String,
     is_owners: bool,
@@ -52,10 +56,16 @@ struct Now {
     last_failure: String,
     restarts: u32,
     diagram: Diagram,
-    uses: Vec<Use>,
     buttons: Vec<Button>,
-    facts: Vec<(&'static str, String)>,
+    /// What it uses and what it is, or why that is not known.
+    known: Result<Known, String>,
     changes: Vec<Change>,
+}
+
+/// What only PID 1's facts tell.
+struct Known {
+    uses: Vec<Use>,
+    facts: Vec<(&'static str, String)>,
 }
 
 /// What a reload did, in words.
@@ -84,7 +94,11 @@ impl From<ReloadReport> for Report {
 }
 
 impl Now {
-    async fn of(app: &App, status: ServiceStatus, facts: &ServiceFacts) -> Self {
+    async fn of(
+        app: &App,
+        status: ServiceStatus,
+        facts: Result<&ServiceFacts, &ControlError>,
+    ) -> Self {
         let snapshot = app.live.latest();
         let cpu = snapshot
             .services
@@ -93,9 +107,13 @@ impl Now {
             .and_then(|view| view.cpu_percent);
         Now {
             diagram: Diagram::at(&status.state),
-            uses: uses(&status, facts, cpu),
             buttons: buttons(&status.name, &status.state),
-            facts: told(&status, facts),
+            known: facts
+                .map(|facts| Known {
+                    uses: uses(&status, facts, cpu),
+                    facts: told(&status, facts),
+                })
+                .map_err(ToString::to_string),
             changes: history(app, &status.name).await,
             name: status.name,
             state: status.state,
@@ -141,11 +159,15 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    if name == "new" {
-        return page(&app, &name, Shown::default()).await;
+    if name != NEW {
+        app.control.service(&name).await?;
     }
-    app.control.service(&name).await?;
     page(&app, &name, Shown::default()).await
+}
+
+/// `GET` of a form's address, as a reload without JavaScript asks for: the page that has the form.
+pub async fn back(Path(name): Path<String>) -> Redirect {
+    Redirect::to(&format!("/services/{name}"))
 }
 
 /// `GET /services/{name}/now`: the part that changes.
@@ -154,8 +176,9 @@ pub async fn now(
     Path(name): Path<String>,
 ) -> Result<Html<String>, ApiError> {
     let status = app.control.service(&name).await?;
-    let facts = app.control.facts(&name).await?;
-    Ok(Html(Now::of(&app, status, &facts).await.render()?))
+    let facts = app.control.facts(&name).await;
+    let now = Now::of(&app, status, facts.as_ref()).await;
+    Ok(Html(now.render()?))
 }
 
 /// What the editor sends.
@@ -172,14 +195,42 @@ pub async fn save(
 ) -> Result<Response, ApiError> {
     // A form's lines end as e-mail's do.
     let text = edited.text.replace("\r\n", "\n");
-    let name = if name == "new" {
-        name_in(&text).unwrap_or(name)
-    } else {
-        name
-    };
+    if name == NEW {
+        return add(&app, text).await;
+    }
     let done = app.control.set_manifest(&name, &text).await;
     app.live.nudge();
     page(&app, &name, Shown::from(done, Some(text))).await
+}
+
+/// Adds a service under the name that its manifest gives it.
+async fn add(app: &App, text: String) -> Result<Response, ApiError> {
+    let named = name_in(&text);
+    if let Some((line, name)) = &named {
+        // Saving would replace that one's manifest, which nobody has asked for.
+        if name == NEW || app.control.service(name).await.is_ok() {
+            let problem = ManifestProblem {
+                line: Some(*line),
+                key: Some("name".to_owned()),
+                problem: format!("found '{name}', allowed: a name that is not taken yet"),
+                ..ManifestProblem::default()
+            };
+            let shown = Shown {
+                status: Some(StatusCode::CONFLICT),
+                text: Some(text),
+                problem: Some(problem),
+                ..Shown::default()
+            };
+            return page(app, NEW, shown).await;
+        }
+    }
+    // Without a name PID 1 says best what is missing.
+    let name = named.map_or_else(|| NEW.to_owned(), |(_, name)| name);
+    let done = app.control.set_manifest(&name, &text).await;
+    app.live.nudge();
+    // What is not there stays a new service: its name can still be changed.
+    let name = if done.is_ok() { &name } else { NEW };
+    page(app, name, Shown::from(done, Some(text))).await
 }
 
 /// `POST /services/{name}/remove`
@@ -187,8 +238,13 @@ pub async fn remove(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
+    let text = app.control.manifest(&name).await.ok();
     let done = app.control.remove_manifest(&name).await;
     app.live.nudge();
+    if done.is_ok() && app.control.service(&name).await.is_err() {
+        // The text is at hand in case that this was a mistake.
+        return page(&app, NEW, Shown::from(done, text)).await;
+    }
     page(&app, &name, Shown::from(done, None)).await
 }
 
@@ -217,6 +273,7 @@ impl Shown {
         match done {
             Ok(report) => Shown {
                 report: Some(Report::from(report)),
+                text,
                 ..Shown::default()
             },
             Err(error) => Shown {
@@ -234,15 +291,19 @@ impl Shown {
 }
 
 async fn page(app: &App, name: &str, shown: Shown) -> Result<Response, ApiError> {
-    let status = app.control.service(name).await.ok();
-    let facts = app.control.facts(name).await.unwrap_or_default();
-    let manifest = match (&shown.text, &status) {
-        (Some(text), _) => text.clone(),
-        // One that cannot be read is told as a trouble of its own by saving it.
-        (None, Some(_)) => app.control.manifest(name).await.unwrap_or_default(),
-        (None, None) => BLANK.to_owned(),
+    let status = match name {
+        NEW => None,
+        name => app.control.service(name).await.ok(),
     };
-    let count = manifest.lines().count().max(1);
+    let facts = app.control.facts(name).await;
+    let manifest = match (shown.text, &status) {
+        (Some(text), _) => Ok(text),
+        (None, Some(_)) => app.control.manifest(name).await,
+        (None, None) => Ok(BLANK.to_owned()),
+    };
+    // An empty editor would invite to save nothing over what cannot be read.
+    let manifest = manifest.map_err(|error| error.to_string());
+    let count = manifest.iter().flat_map(|text| text.lines()).count().max(1);
     let lines: Vec<String> = (1..=count).map(|line| line.to_string()).collect();
     let page = ServicePage {
         hostname: named(app.live.latest().hostname()),
@@ -250,9 +311,9 @@ async fn page(app: &App, name: &str, shown: Shown) -> Result<Response, ApiError>
         description: status
             .as_ref()
             .map_or_else(String::new, |status| status.description.clone()),
-        is_owners: facts.origin == "owner",
+        is_owners: facts.as_ref().is_ok_and(|facts| facts.origin == "owner"),
         now: match status {
-            Some(status) => Some(Now::of(app, status, &facts).await),
+            Some(status) => Some(Now::of(app, status, facts.as_ref()).await),
             None => None,
         },
         manifest,
@@ -265,14 +326,15 @@ async fn page(app: &App, name: &str, shown: Shown) -> Result<Response, ApiError>
     Ok((code, Html(page.render()?)).into_response())
 }
 
-/// The name that a manifest gives its service, as far as it can be seen without parsing it.
-fn name_in(text: &str) -> Option<String> {
-    let value = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("name"))?;
-    let value = value.trim_start().strip_prefix('=')?.trim();
-    let name = value.strip_prefix('"')?.split('"').next()?;
-    (!name.is_empty()).then(|| name.to_owned())
+/// The name that a manifest gives its service and the line where it does, as far as that can be
+/// seen without parsing it.
+fn name_in(text: &str) -> Option<(usize, String)> {
+    text.lines().enumerate().find_map(|(index, line)| {
+        let value = line.trim().strip_prefix("name")?.trim_start();
+        let value = value.strip_prefix('=')?.trim();
+        let name = value.strip_prefix('"')?.split('"').next()?;
+        (!name.is_empty()).then(|| (index + 1, name.to_owned()))
+    })
 }
 
 #[cfg(test)]
@@ -281,8 +343,9 @@ mod tests {
 
     #[test]
     fn the_name_is_found_where_it_is_written() {
-        assert_eq!(name_in(BLANK).as_deref(), Some("my-agent"));
-        assert_eq!(name_in("# x\n name=\"a-b\" # c\n").as_deref(), Some("a-b"));
+        assert_eq!(name_in(BLANK), Some((2, "my-agent".to_owned())));
+        let text = "names = 1\n name=\"a-b\" # c\n";
+        assert_eq!(name_in(text), Some((2, "a-b".to_owned())));
         assert_eq!(name_in("names = \"a\"\n"), None);
         assert_eq!(name_in("name = \"\"\n"), None);
     }

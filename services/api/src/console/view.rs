@@ -122,6 +122,13 @@ pub struct Button {
     pub question: String,
 }
 
+impl Button {
+    /// Whether a reason can be given.
+    pub fn takes_reason(&self) -> bool {
+        self.action == "quarantine"
+    }
+}
+
 impl From<&Snapshot> for Services {
     fn from(snapshot: &Snapshot) -> Self {
         Services {

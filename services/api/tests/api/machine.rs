@@ -137,12 +137,14 @@ fn boots_are_told_with_why_they_ended() {
         assert_eq!(boots[1]["down"]["killed"][0]["name"], "camera");
         let page = kos.ask("GET", "/boots").code().send().await.text().await;
         for told in [
-            "api: through the API",
-            "Killed: camera: not gone within 2 s",
+            "through the API, asked by api",
+            "Killed on the way: camera, not gone within 2 s",
             "2.24 s until its disks were written",
             "kernel panic",
             "PID 1 did not feed the watchdog in time.",
-            // A panic's text is a stranger's.
+            // A panic's text is a stranger's; its levels are colours.
+            "<span class=\"bad\">[32400.2] Kernel panic",
+            "<span>[32400.1] sysrq",
             "sysrq &#60;triggered&#62; crash",
         ] {
             assert!(page.contains(told), "{told} is not in {page}");

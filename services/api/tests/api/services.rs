@@ -181,3 +181,110 @@ fn the_page_of_a_service_shows_what_is_wrong_with_its_manifest() {
         assert_eq!(missing, 404);
     });
 }
+
+/// Types a text into the editor of a service's page and saves it: the status and the page that comes.
+async fn type_in(kos: &Fixture, name: &str, text: &str) -> (u16, String) {
+    let text: String = text
+        .chars()
+        .map(|c| match c {
+            ' ' => "+".to_owned(),
+            c if c.is_ascii_alphanumeric() => c.to_string(),
+            c => format!("%{:02X}", u32::from(c)),
+        })
+        .collect();
+    let ask = kos.ask("POST", &format!("/services/{name}/manifest"));
+    let answer = ask.code().form(&format!("text={text}")).send().await;
+    (answer.status.as_u16(), answer.text().await)
+}
+
+#[test]
+fn a_service_is_added_and_removed_in_the_console() {
+    run(async {
+        let kos = Fixture::start().await;
+        // A name that is taken is not a new service, and its manifest stays what it is.
+        let (status, page) = type_in(&kos, "new", "# mine\nname = \"infer\"\n").await;
+        assert_eq!(status, 409, "{page}");
+        assert!(page.contains("Line 2</a>, <code>name</code>: found &#39;infer&#39;"));
+        assert!(page.contains("# mine"), "{page}");
+        assert!(page.contains("action=\"/services/new/manifest\""), "{page}");
+        assert!(kos.init.calls().is_empty());
+        // One that is wrong is still new: its name can change.
+        let wrong = "name = \"agent\"\nmemory = \"lots\"\n";
+        let (status, page) = type_in(&kos, "new", wrong).await;
+        assert_eq!(status, 422, "{page}");
+        assert!(page.contains("action=\"/services/new/manifest\""), "{page}");
+        let (status, page) = type_in(&kos, "new", "name = \"agent\"\n# mine\n").await;
+        assert_eq!(status, 200, "{page}");
+        assert!(page.contains("<dt>Added</dt><dd>agent</dd>"), "{page}");
+        assert!(page.contains("data-page=\"/services/agent\""), "{page}");
+        assert_eq!(kos.init.calls(), ["set manifest agent"]);
+        // Removed by mistake, it is still at hand.
+        let remove = kos.ask("POST", "/services/agent/remove").code();
+        let page = remove.send().await.text().await;
+        assert!(page.contains("<dt>Removed</dt><dd>agent</dd>"), "{page}");
+        assert!(page.contains("# mine"), "{page}");
+        assert!(page.contains("action=\"/services/new/manifest\""), "{page}");
+        let back = kos.ask("GET", "/services/infer/manifest").code();
+        assert_eq!(back.send().await.header("location"), "/services/infer");
+    });
+}
+
+#[test]
+fn a_quarantine_says_why() {
+    run(async {
+        let kos = Fixture::start().await;
+        let page = kos.ask("GET", "/services/infer").code().send().await;
+        let page = page.text().await;
+        let fields = page.matches("type=\"hidden\" name=\"reason\"").count();
+        assert_eq!(fields, 1, "{page}");
+        let form = |reason: &str| {
+            let ask = kos.ask("POST", "/services/infer/quarantine").code();
+            ask.form(&format!("reason={reason}"))
+        };
+        assert_eq!(form("it+attacks").status().await, 303);
+        assert_eq!(form("").status().await, 303);
+        // As a form without a field is sent.
+        let bare = kos.ask("POST", "/services/infer/release").code();
+        assert_eq!(bare.status().await, 303);
+        let calls = [
+            "quarantine infer it attacks",
+            "quarantine infer by the operator",
+            "release infer",
+        ];
+        assert_eq!(kos.init.calls(), calls);
+    });
+}
+
+#[test]
+fn people_get_errors_as_pages_and_programs_as_json() {
+    run(async {
+        let kos = Fixture::start().await;
+        let ask = async |path: &str, accept: &str| {
+            let ask = kos.ask("GET", path).code().header("accept", accept);
+            let answer = ask.send().await;
+            let kind = answer.header("content-type").to_owned();
+            (answer.status.as_u16(), kind, answer.text().await)
+        };
+        let browser = "text/html,application/xhtml+xml,*/*;q=0.8";
+        let (status, kind, page) = ask("/services/nobody", browser).await;
+        assert_eq!((status, kind.as_str()), (404, "text/html; charset=utf-8"));
+        assert!(
+            page.contains("<h1>Not here</h1><p>no service &#39;nobody&#39;"),
+            "{page}"
+        );
+        for (path, accept) in [
+            ("/services/nobody", "*/*"),
+            ("/api/v1/services/nobody", browser),
+        ] {
+            let (status, kind, body) = ask(path, accept).await;
+            assert_eq!((status, kind.as_str()), (404, "application/json"), "{path}");
+            assert!(body.starts_with("{\"error\":"), "{body}");
+        }
+        let piece = kos.ask("GET", "/services/nobody/now").code();
+        let piece = piece.header("accept", browser).header("hx-request", "true");
+        assert_eq!(
+            piece.send().await.header("content-type"),
+            "application/json"
+        );
+    });
+}
