@@ -326,6 +326,8 @@ async fn announce_ready(supervisor: Arc<Supervisor>, system: Arc<System>, led: S
         _ = supervisor.shared().shutdown.requested() => return,
     }
     let now = kos_sys::clock::boottime_milliseconds();
+    // Reading the manifests and the starts took memory that nothing needs any more.
+    kos_sys::process::give_back_memory();
     system.ready_ms.store(now, Ordering::Relaxed);
     system.records.ready(now);
     write_down(&system.records, None);

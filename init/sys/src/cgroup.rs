@@ -104,7 +104,20 @@ impl CgroupRoot {
             .iter()
             .map(|name| format!("+{name}"))
             .collect();
-        kernel_file::write(&group.join("cgroup.subtree_control"), &words.join(" "))
+        let file = group.join("cgroup.subtree_control");
+        // The kernel answers even a write that changes nothing only once every group that was
+        // removed below is gone for good, which takes tens of milliseconds. Reading waits for
+        // nobody.
+        let enabled = kernel_file::read(&file)?;
+        let enabled: Vec<&str> = enabled.split_ascii_whitespace().collect();
+        if self
+            .controllers
+            .iter()
+            .all(|name| enabled.contains(&name.as_str()))
+        {
+            return Ok(());
+        }
+        kernel_file::write(&file, &words.join(" "))
     }
 }
 
@@ -444,6 +457,26 @@ mod tests {
         assert_eq!(told("services/cgroup.subtree_control"), "+memory +pids");
         assert!(group.path().ends_with("services/infer"));
         assert!(root.create("services/../x").is_err());
+    }
+
+    #[test]
+    fn what_is_enabled_already_is_not_written_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        write(&path.join("cgroup.controllers"), "memory pids\n");
+        write(&path.join("cgroup.subtree_control"), "");
+        std::fs::create_dir(path.join("services")).unwrap();
+        // As the kernel shows it, which no write of ours looks like.
+        let shown = "memory pids\n";
+        let file = path.join("services/cgroup.subtree_control");
+        write(&file, shown);
+        let mut root = CgroupRoot::new(path);
+        root.enable_controllers(&["memory", "pids"]).unwrap();
+        root.create("services/infer").unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), shown);
+        write(&file, "memory\n");
+        root.create("services/infer").unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "+memory +pids");
     }
 
     #[test]

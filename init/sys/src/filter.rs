@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    SeccompRule, TargetArch, sock_filter,
 };
 use syscalls::Sysno;
 
@@ -83,11 +83,7 @@ pub enum Internet {
 
 /// A compiled filter.
 pub struct Filter {
-    /// Answers `ENOSYS` and allows the rest. Installed first, because the other one forbids
-    /// installing any more.
-    absent: BpfProgram,
-    /// Allows what is named (and what `absent` answers) and refuses the rest.
-    permit: BpfProgram,
+    program: BpfProgram,
 }
 
 /// When a call is allowed.
@@ -126,34 +122,29 @@ impl Filter {
                 Allowed::When(vec![all_of(conditions)?]),
             );
         }
-        // The kernel takes the strictest verdict of all programs: where one says `ENOSYS`, the
-        // other has to allow, or its `EPERM` would win.
-        let absent: BTreeMap<i64, Vec<SeccompRule>> = NOT_IMPLEMENTED
+        let mut whole = Vec::new();
+        let mut narrowed = BTreeMap::new();
+        for (number, when) in allowed {
+            match when {
+                Allowed::Always => whole.push(number),
+                Allowed::When(rules) => {
+                    narrowed.insert(number, rules);
+                }
+            }
+        }
+        let absent: Vec<i64> = NOT_IMPLEMENTED
             .iter()
             .filter_map(|name| Sysno::from_str(name).ok())
-            .map(|call| (i64::from(call.id()), Vec::new()))
+            .map(|call| i64::from(call.id()))
             .collect();
-        for number in absent.keys() {
-            allow(&mut allowed, *number, Allowed::Always);
-        }
-        let rules = allowed
-            .into_iter()
-            .map(|(number, when)| match when {
-                Allowed::Always => (number, Vec::new()),
-                Allowed::When(rules) => (number, rules),
-            })
-            .collect();
-        let permit = assemble(
-            rules,
+        let arguments = assemble(
+            narrowed,
             SeccompAction::Errno(libc::EPERM as u32),
             SeccompAction::Allow,
         )?;
-        let absent = assemble(
-            absent,
-            SeccompAction::Allow,
-            SeccompAction::Errno(libc::ENOSYS as u32),
-        )?;
-        Ok(Filter { absent, permit })
+        Ok(Filter {
+            program: with_whole_calls(&absent, &whole, arguments)?,
+        })
     }
 
     /// Installs the filter in this thread, for good; `no_new_privs` comes with it.
@@ -161,12 +152,76 @@ impl Filter {
     /// # Errors
     /// The kernel has no seccomp filters.
     pub fn install(&self) -> Result<(), SysError> {
-        for program in [&self.absent, &self.permit] {
-            seccompiler::apply_filter(program)
-                .map_err(|error| refused("install", "a system-call filter", error))?;
-        }
-        Ok(())
+        seccompiler::apply_filter(&self.program)
+            .map_err(|error| refused("install", "a system-call filter", error))
     }
+}
+
+/// Instructions of the architecture's check, with which the compiler's programs begin.
+const ARCHITECTURE_CHECK: usize = 3;
+
+/// Puts the calls that are decided by their number alone before a program that looks at arguments:
+/// `absent` ones get `ENOSYS`, `whole` ones are allowed, every other goes on to `arguments`.
+///
+/// One program, and neighbouring numbers as one range, because the kernel translates each program
+/// in several passes and tries it with each number when it is installed: a launch would spend more
+/// on that than on anything else it does to itself.
+fn with_whole_calls(
+    absent: &[i64],
+    whole: &[i64],
+    arguments: BpfProgram,
+) -> Result<BpfProgram, SysError> {
+    let Some(check) = arguments.get(..ARCHITECTURE_CHECK) else {
+        return Err(refused("compile", "a system-call filter", "it is empty"));
+    };
+    let mut program = check.to_vec();
+    program.push(statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0));
+    for &number in absent {
+        program.push(jump(libc::BPF_JEQ, number, 0, 1)?);
+        let answer = SeccompAction::Errno(libc::ENOSYS as u32);
+        program.push(statement(libc::BPF_RET | libc::BPF_K, answer.into()));
+    }
+    for (first, last) in ranges(whole) {
+        // Above the range: to the next one. Below it: to the next one as well, which it is below of.
+        program.push(jump(libc::BPF_JGT, last, 2, 0)?);
+        program.push(jump(libc::BPF_JGE, first, 0, 1)?);
+        let allow = SeccompAction::Allow;
+        program.push(statement(libc::BPF_RET | libc::BPF_K, allow.into()));
+    }
+    program.extend(arguments);
+    Ok(program)
+}
+
+/// Neighbours in a rising list, together.
+fn ranges(numbers: &[i64]) -> Vec<(i64, i64)> {
+    let mut ranges: Vec<(i64, i64)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    ranges
+}
+
+fn statement(code: u32, k: u32) -> sock_filter {
+    sock_filter {
+        // The codes are bits below 256.
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    }
+}
+
+fn jump(comparison: u32, number: i64, met: u8, missed: u8) -> Result<sock_filter, SysError> {
+    let number = u32::try_from(number)
+        .map_err(|error| refused("compile", "a system call's number", error))?;
+    Ok(sock_filter {
+        jt: met,
+        jf: missed,
+        ..statement(libc::BPF_JMP | comparison | libc::BPF_K, number)
+    })
 }
 
 fn allow(allowed: &mut BTreeMap<i64, Allowed>, number: i64, when: Allowed) {
@@ -391,6 +446,82 @@ mod tests {
             });
             thread.join().unwrap()
         })
+    }
+
+    #[test]
+    fn neighbours_become_ranges() {
+        assert_eq!(ranges(&[]), []);
+        assert_eq!(ranges(&[3]), [(3, 3)]);
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), [(0, 2), (5, 5), (7, 8)]);
+    }
+
+    /// Walks through a program as the kernel does, without arguments: what it answers for a number.
+    fn verdict(program: &BpfProgram, arch: u32, number: u32) -> u32 {
+        let mut accumulator = 0;
+        let mut place = 0;
+        loop {
+            let step = program.get(place).unwrap();
+            place += 1;
+            let code = u32::from(step.code);
+            if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS {
+                accumulator = match step.k {
+                    0 => number,
+                    4 => arch,
+                    _ => 0,
+                };
+                continue;
+            }
+            if code == libc::BPF_RET | libc::BPF_K {
+                return step.k;
+            }
+            if code == libc::BPF_JMP | libc::BPF_JA {
+                place += step.k as usize;
+                continue;
+            }
+            if code == libc::BPF_ALU | libc::BPF_AND | libc::BPF_K {
+                accumulator &= step.k;
+                continue;
+            }
+            let met = match code & !libc::BPF_JMP {
+                libc::BPF_JEQ => accumulator == step.k,
+                libc::BPF_JGT => accumulator > step.k,
+                libc::BPF_JGE => accumulator >= step.k,
+                other => panic!("found the instruction {other:#x}"),
+            };
+            place += usize::from(if met { step.jt } else { step.jf });
+        }
+    }
+
+    #[test]
+    fn each_number_gets_the_verdict_of_the_list() {
+        let names = [
+            "read",
+            "write",
+            "exit",
+            "exit_group",
+            "close",
+            "getpid",
+            "ioctl",
+        ];
+        let program = compile(&names).unwrap().program;
+        let arch = program.get(1).unwrap().k;
+        let allow = u32::from(SeccompAction::Allow);
+        let kill = u32::from(SeccompAction::KillProcess);
+        let errno = |number: i32| u32::from(SeccompAction::Errno(number as u32));
+        for number in (0..2048).chain([1 << 30, u32::MAX]) {
+            let name = Sysno::new(number as usize).map(|call| call.name());
+            let expected = match name {
+                Some(name) if names.contains(&name) => allow,
+                Some(name) if NOT_IMPLEMENTED.contains(&name) => errno(libc::ENOSYS),
+                _ => errno(libc::EPERM),
+            };
+            assert_eq!(
+                verdict(&program, arch, number),
+                expected,
+                "{number} {name:?}"
+            );
+            assert_eq!(verdict(&program, arch ^ 1, number), kill, "{number}");
+        }
     }
 
     fn errno_of(result: libc::c_long) -> i32 {
