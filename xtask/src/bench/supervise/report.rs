@@ -44,6 +44,10 @@ pub struct Report {
     pub accelerator: String,
     /// The processor of the machine that measured.
     pub machine: String,
+    /// How many rounds were begun.
+    pub rounds: u16,
+    /// Boots that gave no figures, and why.
+    pub failures: Vec<String>,
     /// Quantity, then peer: milliseconds.
     pub times: BTreeMap<String, BTreeMap<String, Vec<f64>>>,
     /// Number of services, then peer: one for each boot.
@@ -105,13 +109,18 @@ impl Report {
                 })
             });
         }
+        for failure in &self.failures {
+            text.push_str(&format!("\nno figures: {failure}\n"));
+        }
         text
     }
 
     /// Medians with the least and the largest value, and the ratio to systemd's median.
     fn row(&self, text: &mut String, title: &str, values: impl Fn(&str) -> Vec<f64>) {
         let base = median(&values(Peer::Systemd.name()));
-        text.push_str(&format!("| {title} |"));
+        let counts = Peer::ALL.map(|peer| values(peer.name()).len());
+        let count = counts.into_iter().max().unwrap_or(0);
+        text.push_str(&format!("| {title}, of {count} |"));
         for peer in Peer::ALL {
             let values = values(peer.name());
             if values.is_empty() {
@@ -166,8 +175,8 @@ mod tests {
             report.add(peer, 10, figures);
         }
         let table = report.table();
-        let row = "| start to ready, ms | 25.0 (20.0–30.0), ×0.29 | 85.0 (80.0–90.0) | | | |";
+        let row = "| start to ready, ms, of 2 | 25.0 (20.0–30.0), ×0.29 | 85.0 (80.0–90.0) | | | |";
         assert!(table.contains(row), "{table}");
-        assert!(table.contains("| PID 1's RSS with 10 services, MiB | 2.00, ×1.00 | 2.00 |"));
+        assert!(table.contains("| PID 1's RSS with 10 services, MiB, of 1 | 2.00, ×1.00 | 2.00 |"));
     }
 }

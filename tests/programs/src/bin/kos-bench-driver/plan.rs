@@ -25,7 +25,7 @@ const FIRST_NUMBER: u32 = 2001;
 pub const LEAST_LIFE: Duration = Duration::from_millis(1100);
 
 /// Against a hang: even an emulated systemd starts a thousand services in this time.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(480);
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,8 +23,8 @@ const QUEUE: usize = 16_384;
 /// Larger than any answer to these questions.
 const MAX_MESSAGE: usize = 1 << 20;
 
-/// Answers that are waited for, by the request's serial number.
-type Waiting = Arc<Mutex<HashMap<u32, oneshot::Sender<Incoming>>>>;
+/// Answers that are waited for, by the request's serial number; why there will be none any more.
+type Waiting = Arc<Mutex<Result<HashMap<u32, oneshot::Sender<Incoming>>, String>>>;
 
 /// A connection to systemd.
 #[derive(Clone)]
@@ -65,7 +65,7 @@ impl Systemd {
         let (reader, writer) = stream.into_split();
         let systemd = Systemd {
             writer: Arc::new(AsyncMutex::new(writer)),
-            waiting: Waiting::default(),
+            waiting: Arc::new(Mutex::new(Ok(HashMap::new()))),
             jobs: broadcast::Sender::new(QUEUE),
         };
         tokio::spawn(read(reader, systemd.waiting.clone(), systemd.jobs.clone()));
@@ -111,12 +111,14 @@ impl Systemd {
             .build(body)?;
         let serial = message.primary_header().serial_num().get();
         let (tell, told) = oneshot::channel();
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(serial, tell);
+        match &mut *lock(&self.waiting) {
+            Ok(waiting) => waiting.insert(serial, tell),
+            Err(reason) => bail!("{method}: {reason}"),
+        };
         self.writer.lock().await.write_all(message.data()).await?;
-        let answer = told.await.context("systemd hung up")?;
+        let answer = told
+            .await
+            .with_context(|| format!("{method}: the connection to systemd ended"))?;
         ensure!(
             answer.kind == RETURN,
             "{method}: systemd answers {:?}",
@@ -145,27 +147,44 @@ fn unit(number: u32) -> String {
     format!("probe@{number}.service")
 }
 
-/// Hands out what comes in until systemd hangs up; whoever waits then learns it by the channel.
+/// Hands out what comes in until the connection ends; then everybody who waits, or asks later, is
+/// told so instead of waiting for ever.
 async fn read(mut reader: OwnedReadHalf, waiting: Waiting, jobs: broadcast::Sender<Ended>) {
-    while let Ok(message) = Incoming::read(&mut reader).await {
+    let Err(error) = hand_out(&mut reader, &waiting, &jobs).await else {
+        return;
+    };
+    let reason = format!("the connection to systemd ended: {error:#}");
+    *lock(&waiting) = Err(reason.clone());
+    let _ = jobs.send(Ended {
+        unit: "every unit".to_owned(),
+        result: reason,
+    });
+}
+
+/// Returns only errors.
+async fn hand_out(
+    reader: &mut OwnedReadHalf,
+    waiting: &Waiting,
+    jobs: &broadcast::Sender<Ended>,
+) -> Result<()> {
+    loop {
+        let message = Incoming::read(reader).await?;
         if message.member == "JobRemoved" {
-            if let Ok(ended) = message.job_removed() {
-                let _ = jobs.send(ended);
-            }
+            let _ = jobs.send(message.job_removed()?);
             continue;
         }
-        let asked = waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&message.reply_to);
+        let asked = match &mut *lock(waiting) {
+            Ok(waiting) => waiting.remove(&message.reply_to),
+            Err(_) => None,
+        };
         if let Some(asked) = asked {
             let _ = asked.send(message);
         }
     }
-    waiting
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clear();
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The message type of an answer without an error.
@@ -323,5 +342,26 @@ mod tests {
         assert_eq!(message.job_removed().unwrap(), ended);
         drop(writer);
         assert!(Incoming::read(&mut reader).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_connection_that_ended() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (reader, writer) = ours.into_split();
+        let systemd = Systemd {
+            writer: Arc::new(AsyncMutex::new(writer)),
+            waiting: Arc::new(Mutex::new(Ok(HashMap::new()))),
+            jobs: broadcast::Sender::new(4),
+        };
+        let mut jobs = systemd.jobs();
+        let reading = tokio::spawn(read(reader, systemd.waiting.clone(), systemd.jobs.clone()));
+        drop(theirs);
+        reading.await.unwrap();
+        let limit = std::time::Duration::from_secs(10);
+        let asked = tokio::time::timeout(limit, systemd.start(2001));
+        let error = asked.await.unwrap().unwrap_err();
+        assert!(format!("{error:#}").contains("ended"), "{error:#}");
+        let ended = tokio::time::timeout(limit, jobs.done(2001)).await.unwrap();
+        assert!(ended.is_err());
     }
 }
