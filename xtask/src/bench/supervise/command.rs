@@ -32,8 +32,8 @@ const PROBE: &str = "kos-bench-probe";
 const MARK: &str = "bench: ";
 /// The guest gives up after 480 s by itself; this is for one that cannot even say so.
 const LIMIT: Duration = Duration::from_secs(500);
-/// After this no further round begins; what was measured by then is the result.
-const LONGEST: Duration = Duration::from_secs(12 * 60);
+/// Where everything that was measured so far is, below the images' directory.
+const KEPT: &str = "bench-supervise.json";
 
 /// Measures kOS beside systemd, finit, runit and s6: starts, crashes, stops, memory, boot.
 #[derive(Debug, Args)]
@@ -47,6 +47,9 @@ pub struct SuperviseArgs {
     /// Without the boot with 1,000 services, which takes minutes.
     #[arg(long)]
     pub no_thousand: bool,
+    /// After so many minutes no further boot begins; what was measured by then is the result.
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub minutes: u64,
     /// Prints JSON instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -74,6 +77,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &SuperviseArgs) -> 
         kernel,
         scratch: scratch.path().to_path_buf(),
         bases: BTreeMap::new(),
+        ends: Instant::now(),
         report: Report {
             accelerator: Accelerator::detect(guest_arch(board)).name().to_owned(),
             machine: machine(),
@@ -81,12 +85,8 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &SuperviseArgs) -> 
         },
     };
     stages.run("roots", |stage| bench.prepare(stage, &peers))?;
-    let begun = Instant::now();
+    bench.ends = Instant::now() + Duration::from_secs(60 * args.minutes);
     for round in 1..=args.rounds {
-        if begun.elapsed() > LONGEST {
-            break;
-        }
-        bench.report.rounds = round;
         for plan in [Plan::FEW, Plan::MANY] {
             bench.boot_each(stages, &peers, plan, round)?;
         }
@@ -98,8 +98,8 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &SuperviseArgs) -> 
         println!("{}", serde_json::to_string_pretty(&bench.report)?);
     } else {
         println!(
-            "\n{} rounds with {} on {}; medians of so many, (least–largest), ×ratio to systemd\n\n{}",
-            bench.report.rounds,
+            "\nAt most {} rounds with {} on {}; medians of so many, (least–largest), ×ratio to systemd\n\n{}",
+            args.rounds,
             bench.report.accelerator,
             bench.report.machine,
             bench.report.table()
@@ -117,6 +117,8 @@ struct Bench<'a> {
     scratch: PathBuf,
     /// Each peer's root, as an initramfs.
     bases: BTreeMap<Peer, PathBuf>,
+    /// No boot begins after this.
+    ends: Instant,
     report: Report,
 }
 
@@ -174,6 +176,11 @@ impl Bench<'_> {
         let name = format!("{} services, round {round}", plan.services);
         stages.run(&name, |stage| {
             for &peer in peers {
+                if Instant::now() > self.ends {
+                    let boot = format!("{} with {name}", peer.name());
+                    self.report.left_out.push(boot);
+                    continue;
+                }
                 stage.note(peer.name());
                 if let Err(error) = self.measure(peer, plan) {
                     let boot = format!("{} with {name}", peer.name());
@@ -182,6 +189,10 @@ impl Bench<'_> {
                     let why = why.lines().next().unwrap_or_default();
                     self.report.failures.push(format!("{boot}: {why}"));
                 }
+                // Kept even if somebody ends the run.
+                let kept = self.workspace.out()?.join(KEPT);
+                std::fs::write(&kept, serde_json::to_string_pretty(&self.report)?)
+                    .with_context(|| format!("write {}", kept.display()))?;
             }
             Ok(())
         })

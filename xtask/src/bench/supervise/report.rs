@@ -44,8 +44,8 @@ pub struct Report {
     pub accelerator: String,
     /// The processor of the machine that measured.
     pub machine: String,
-    /// How many rounds were begun.
-    pub rounds: u16,
+    /// Boots that the run's time did not suffice for.
+    pub left_out: Vec<String>,
     /// Boots that gave no figures, and why.
     pub failures: Vec<String>,
     /// Quantity, then peer: milliseconds.
@@ -108,6 +108,9 @@ impl Report {
                     memory.helpers.values().map(|helper| helper.pss).sum()
                 })
             });
+        }
+        for boot in &self.left_out {
+            text.push_str(&format!("\nnot measured, the time was over: {boot}\n"));
         }
         for failure in &self.failures {
             text.push_str(&format!("\nno figures: {failure}\n"));
