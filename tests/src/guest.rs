@@ -14,6 +14,10 @@ use crate::environment::{Image, boot_limit, step_limit};
 /// States are asked for again after each change on the serial line, and this often beside, in
 /// case that nothing is printed for what a test waits for.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Port of the shared guest on which one of its services answers the host.
+pub const KEPT_PORT: u16 = 7701;
+
 /// A running guest that printed `kos: ready`. Dropping it pulls the plug.
 pub struct Guest {
     machine: kos_qemu::Guest,
@@ -47,12 +51,18 @@ impl Guest {
         static SHARED: OnceLock<Result<Guest, String>> = OnceLock::new();
         SHARED
             .get_or_init(|| {
-                Guest::boot("shared", Image::Test)
+                Guest::boot_shared()
                     .map(Guest::kept)
                     .map_err(|error| format!("{error:#}"))
             })
             .as_ref()
             .map_err(|error| anyhow!("the shared guest did not boot: {error}"))
+    }
+
+    fn boot_shared() -> Result<Self> {
+        let disk = DataDisk::create()?;
+        let boot = Boot::new("shared", Image::Test).disk(&disk);
+        boot.forward(KEPT_PORT).start()
     }
 
     /// Gives back the right to run: a guest that lives until the test program ends is idle but for

@@ -50,14 +50,15 @@ fn launch(reports: &Reports) -> Result<ExitCode, Failure> {
     if spec.loopback {
         loopback::bring_up().at(Step::Network)?;
     }
-    // From before the fork, so that no signal that comes meanwhile is lost.
+    // PID 1 starts it with all signals blocked, so that one that came meanwhile is not lost.
     let signals = Waited::block(&supervise::SIGNALS);
     match fork_single_threaded().at(Step::Fork)? {
         Fork::Child => Err(program::become_program(&spec, &contents, reports)),
-        Fork::Parent(program) => {
+        Fork::Parent(program, before_exec) => {
             let identity = (spec.uid, spec.gid);
             drop((spec, contents));
-            supervise::supervise(program, identity, &signals, reports)
+            supervise::give_up_rights(identity)?;
+            supervise::supervise(program, before_exec, &signals, reports)
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::process::ExitCode;
 
 use kos_manifest::launch::{LaunchReport, Step};
+use kos_sys::exec::BeforeExec;
 use kos_sys::filter::{Calls, Filter, Internet};
 use kos_sys::identity;
 use kos_sys::process::signal_child;
@@ -15,12 +16,14 @@ use kos_sys::signals::{Signal, Waited};
 
 use crate::report::{At, Failure, Reports};
 
-/// The signals that it waits for: a child's end, and those that are meant for the program.
-pub const SIGNALS: [i32; 6] = [
+/// The signals that it waits for: a child's end, and those that are meant for the program: all
+/// that a manifest's `stop.signal` may be.
+pub const SIGNALS: [i32; 7] = [
     Signal::CHILD.as_raw(),
     Signal::TERM.as_raw(),
     Signal::INT.as_raw(),
     Signal::HUP.as_raw(),
+    Signal::QUIT.as_raw(),
     Signal::USR1.as_raw(),
     Signal::USR2.as_raw(),
 ];
@@ -46,16 +49,20 @@ const CALLS: [&str; 17] = [
     "write",
 ];
 
+/// Keeps nothing of what it could do but its place.
+pub fn give_up_rights((uid, gid): (u32, u32)) -> Result<(), Failure> {
+    identity::assume(uid, gid, identity::NO_CAPABILITIES).at(Step::Identity)?;
+    identity::set_dumpable(false).at(Step::Identity)?;
+    identity::no_new_privileges().at(Step::Identity)
+}
+
 /// Stays until the program has ended.
 pub fn supervise(
     program: i32,
-    (uid, gid): (u32, u32),
+    before_exec: BeforeExec,
     signals: &Waited,
     reports: &Reports,
 ) -> Result<ExitCode, Failure> {
-    identity::assume(uid, gid, identity::NO_CAPABILITIES).at(Step::Identity)?;
-    identity::set_dumpable(false).at(Step::Identity)?;
-    identity::no_new_privileges().at(Step::Identity)?;
     let calls: Vec<String> = CALLS.iter().map(|call| (*call).to_owned()).collect();
     let calls = Calls {
         names: &calls,
@@ -63,10 +70,10 @@ pub fn supervise(
         internet: Internet::Streams,
         writable_code: false,
     };
-    Filter::compile(&calls)
-        .at(Step::Seccomp)?
-        .install()
-        .at(Step::Seccomp)?;
+    let filter = Filter::compile(&calls).at(Step::Seccomp)?;
+    // Until it has the program's user, the child takes no signal from one without rights.
+    before_exec.wait();
+    filter.install().at(Step::Seccomp)?;
     let exit = wait(program, signals).at(Step::Fork)?;
     let (code, signal) = match exit {
         Exit::Code(code) => (Some(code), None),

@@ -163,7 +163,7 @@ impl Lifecycle {
     fn happening(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
         let kind = self.policy.readiness.kind;
         match (event, &self.phase) {
-            (Event::ConditionUnmet(reason), Phase::Waiting) => {
+            (Event::ConditionUnmet(reason), Phase::Waiting | Phase::Unmet) => {
                 self.enter(Phase::Unmet, reason);
                 vec![Action::DisarmTimer]
             }

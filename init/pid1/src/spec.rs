@@ -138,11 +138,13 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
     }
 }
 
-/// Makes the spec of a step: the service's sandbox with another program in it.
+/// Makes the spec of a step: the service's sandbox with another program in it, which gets none of
+/// the sockets that are kept for the service itself.
 pub fn step_spec(service: &Service, step: &StepProgram, sets: &SyscallSets) -> LaunchSpec {
     LaunchSpec {
         program: step.program.clone(),
         args: step.args.clone(),
+        sockets: Vec::new(),
         ..launch_spec(service, sets)
     }
 }
@@ -172,14 +174,19 @@ mod tests {
 
     use super::*;
 
-    fn spec(extra: &str) -> LaunchSpec {
+    fn echo(extra: &str) -> (Service, SyscallSets) {
         let set = "name = \"default\"\ndescription = \"d\"\nsyscalls = [\"read\", \"write\", \"listen\"]\n";
         let sets = SyscallSets::parse([("default.toml".to_owned(), set.to_owned())]).unwrap();
         let text = format!(
             "name = \"echo\"\ndescription = \"d\"\nprogram = \"/bin/echo\"\nuid = 1001\n{extra}"
         );
         let services = ServiceSet::parse([("echo.toml".to_owned(), text)], &sets).unwrap();
-        launch_spec(services.get("echo").unwrap(), &sets)
+        (services.get("echo").unwrap().clone(), sets)
+    }
+
+    fn spec(extra: &str) -> LaunchSpec {
+        let (service, sets) = echo(extra);
+        launch_spec(&service, &sets)
     }
 
     fn targets(spec: &LaunchSpec) -> Vec<&str> {
@@ -224,5 +231,24 @@ mod tests {
         );
         assert_eq!(spec.environment["STATE_DIRECTORY"], "/data/echo");
         assert_eq!((spec.listen, spec.connect), (Some(vec![80]), Some(vec![])));
+    }
+
+    #[test]
+    fn a_step_has_the_sandbox_and_not_the_sockets() {
+        let sockets = "[[sockets]]\nname = \"web\"\nlisten = \"tcp:0.0.0.0:8080\"\n";
+        let (service, sets) = echo(sockets);
+        let step = StepProgram {
+            program: "/bin/step".into(),
+            args: vec!["now".to_owned()],
+            timeout: std::time::Duration::from_secs(1),
+        };
+        let own = launch_spec(&service, &sets);
+        assert_eq!(own.sockets, ["web"]);
+        let spec = step_spec(&service, &step, &sets);
+        assert_eq!(spec.sockets, [""; 0]);
+        assert_eq!(
+            (spec.program.as_path(), spec.args.as_slice(), spec.view),
+            (Path::new("/bin/step"), &["now".to_owned()][..], own.view)
+        );
     }
 }

@@ -237,7 +237,14 @@ impl ServiceTask {
         if self.life.is_waiting() || self.life.is_unmet() {
             let unmet = self.unmet();
             if self.life.is_unmet() {
-                return unmet.is_none().then_some(Event::ConditionsMet);
+                return match unmet {
+                    None => Some(Event::ConditionsMet),
+                    // Another one, now that the first is met or the manifest has changed.
+                    Some(reason) if reason != self.life.reason() => {
+                        Some(Event::ConditionUnmet(reason))
+                    }
+                    Some(_) => None,
+                };
             }
             if let Some(reason) = unmet {
                 return Some(Event::ConditionUnmet(reason));

@@ -3,27 +3,44 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::error::{SysError, Told};
 use crate::process;
 
 /// Which side of a fork this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Fork {
     /// The parent, with the child's number.
-    Parent(i32),
+    Parent(i32, BeforeExec),
     /// The child.
     Child,
+}
+
+/// The time from a fork until the child executes its program or ends.
+#[derive(Debug)]
+pub struct BeforeExec {
+    /// The child alone has the other end, which closes at exec.
+    pipe: OwnedFd,
+}
+
+impl BeforeExec {
+    /// Waits until it is over.
+    pub fn wait(self) {
+        // Nothing is ever written, so there is nothing to read but the end.
+        let _ = rustix::io::retry_on_intr(|| rustix::io::read(&self.pipe, &mut [0u8; 1]));
+    }
 }
 
 /// Forks a process that has only one thread.
 ///
 /// # Errors
 /// The process has other threads (whose locks the child could wait for for ever), or the kernel
-/// refuses, for want of memory or because the cgroup's limit of processes is reached.
+/// refuses, for want of memory or descriptors, or because the cgroup's limit of processes is reached.
 pub fn fork_single_threaded() -> Result<Fork, SysError> {
     let threads = process::own_threads(Path::new("/proc"))?;
     if threads != 1 {
@@ -33,12 +50,17 @@ pub fn fork_single_threaded() -> Result<Fork, SysError> {
             format!("it has {threads} threads"),
         ));
     }
+    let (pipe, childs) = pipe_with(PipeFlags::CLOEXEC).told("make a pipe for", "a fork")?;
     // SAFETY: this is the only thread, so the child is a complete copy in which every lock is in
     // a state that this thread knows; any code may run in it.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()).told("fork", "this process"),
-        0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(pid)),
+        0 => {
+            // Open until exec, or until the end of the process.
+            let _ = childs.into_raw_fd();
+            Ok(Fork::Child)
+        }
+        pid => Ok(Fork::Parent(pid, BeforeExec { pipe })),
     }
 }
 

@@ -17,9 +17,16 @@ const LAST_SIGNAL: libc::c_int = 64;
 
 /// Gives every signal its default disposition and blocks none: what a fresh program expects.
 ///
-/// A parent's ignored signals would survive `exec` (the Rust runtime ignores SIGPIPE), and so
-/// would its mask. Async-signal-safe: system calls only, so it may run between fork and exec.
+/// A parent's mask would survive `exec`, and so would its ignored signals. Async-signal-safe: system
+/// calls only, so it may run between fork and exec.
 pub fn reset() {
+    give_defaults();
+    set_mask(&empty());
+}
+
+/// Gives every signal its default disposition, and leaves those blocked that are. A parent's ignored
+/// signals would survive `exec` (the Rust runtime ignores SIGPIPE). Async-signal-safe.
+pub(crate) fn give_defaults() {
     // All zero: SIG_DFL, no flags, no restorer, empty mask; the kernel's structure is at most
     // this long on the architectures of kOS (32 bytes on x86-64, 24 on aarch64).
     let default = [0u64; 4];
@@ -37,7 +44,6 @@ pub fn reset() {
             )
         };
     }
-    set_mask(&empty());
 }
 
 /// A set of signals that are blocked and are collected with [`Waited::wait`].

@@ -1,6 +1,6 @@
 //! Services that fail: backed off, given up on with a reason, and alone in it.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kos_tests::Guest;
 
 #[test]
@@ -25,6 +25,10 @@ fn a_service_that_exits_at_once_is_backed_off_and_then_failed() -> Result<()> {
         |line| line.starts_with("kos: service exit-at-once backoff"),
         kos_tests::step_limit(),
     )?;
+    let waits = waits(guest, "exit-at-once")?;
+    // A timer never goes off early; how late it does is the host's affair.
+    assert!(waits.len() == 3, "{waits:?}");
+    assert!(waits[0] >= 300 && waits[1] >= 600, "{waits:?}");
     let starts = guest.api().log("exit-at-once")?;
     assert_eq!(
         starts
@@ -78,4 +82,26 @@ fn a_service_that_ignores_its_stop_signal_is_killed_after_its_deadline() -> Resu
     );
     assert_eq!((stopped.pid, stopped.tasks), (0, 0), "{stopped:?}");
     Ok(())
+}
+
+/// How long a service was in back-off each time (milliseconds), by PID 1's own log.
+fn waits(guest: &Guest, name: &str) -> Result<Vec<u64>> {
+    let page = guest.api().get("/api/v1/services/init/log?tail=1000")?;
+    let entries = page["entries"].as_array().context("no log of PID 1")?;
+    let (backoff, starting) = (
+        format!("service {name} backoff"),
+        format!("service {name} starting (restarted after"),
+    );
+    let mut begun = None;
+    let mut waits = Vec::new();
+    for entry in entries {
+        let message = entry["message"].as_str().unwrap_or_default();
+        let time = entry["time_unix_ms"].as_u64().context("no time")?;
+        if message.starts_with(&backoff) {
+            begun = Some(time);
+        } else if message.starts_with(&starting) {
+            waits.extend(begun.take().map(|begun: u64| time.saturating_sub(begun)));
+        }
+    }
+    Ok(waits)
 }

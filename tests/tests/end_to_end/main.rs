@@ -4,6 +4,7 @@
 //! share a guest ([`kos_tests::Guest::shared`]); the others have their own. Run by
 //! `cargo xtask test`, which builds the images.
 
+mod activation;
 mod attacks;
 mod attacks_by_flood;
 mod chaos;
@@ -26,6 +27,8 @@ mod order;
 mod orphans;
 mod persistence;
 mod power_cut;
+mod pressure;
 mod records;
 mod reload;
 mod settings;
+mod supervision;

@@ -1,8 +1,10 @@
 //! What outlives a boot, and the ways down: API, power button, reboot. Each leaves a clean disk.
 
-use anyhow::Result;
-use kos_tests::{Boot, DataDisk, Image, step_limit};
+use anyhow::{Context, Result};
+use kos_tests::{Boot, DataDisk, Guest, Image, step_limit};
 use serde_json::json;
+
+const INFER: &str = "/api/v1/services/infer";
 
 #[test]
 fn a_session_outlives_a_reboot_and_a_power_cycle() -> Result<()> {
@@ -43,6 +45,8 @@ fn a_box_that_lost_its_power_comes_back() -> Result<()> {
         .disk(&disk)
         .start()?;
     guest.pair()?;
+    // The last thing that happens: what was answered is on the disk.
+    describe_infer(&guest, "Mine")?;
     guest.pull_the_plug()?;
     let left = disk.file_system().superblock()?;
     assert!(left.needs_recovery, "{left:?}");
@@ -52,6 +56,7 @@ fn a_box_that_lost_its_power_comes_back() -> Result<()> {
         .start()?;
     assert_eq!(guest.data()?["kind"], "disk");
     assert_eq!(guest.model_count()?, 1);
+    assert_eq!(guest.api().get(INFER)?["description"], "Mine");
     // The last second's sessions may be lost with the power; new ones must be possible.
     let session = guest.pair()?;
     assert!(guest.knows(&session)?);
@@ -60,6 +65,16 @@ fn a_box_that_lost_its_power_comes_back() -> Result<()> {
     guest.send_down("/api/v1/services/init/kill", Some(signal))?;
     assert_eq!(guest.wait_power_off()?, "kos: power off");
     disk.file_system().check_left_clean()
+}
+
+/// Puts a manifest of the owner's over the image's: the same but for its description.
+fn describe_infer(guest: &Guest, description: &str) -> Result<()> {
+    let path = format!("{INFER}/manifest");
+    let text = guest.api().request("GET", &path, None)?.success()?.text;
+    let line = text.lines().find(|line| line.starts_with("description ="));
+    let line = line.context("a manifest has a description")?;
+    let mine = text.replace(line, &format!("description = \"{description}\""));
+    guest.api().put_text(&path, &mine)?.success().map(drop)
 }
 
 #[test]

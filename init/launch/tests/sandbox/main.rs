@@ -361,7 +361,8 @@ fn a_signal_reaches_the_program() {
     if !privileged("a_signal_reaches_the_program") {
         return;
     }
-    for signal in [15, 2, 10] {
+    // All that a manifest's `stop.signal` may be.
+    for signal in [15, 2, 1, 3, 10, 12] {
         let mut launch = start(&spec(&["wait"]));
         launch.output_holds("ready");
         launch.child.signal(signal).unwrap();
@@ -375,6 +376,20 @@ fn a_signal_reaches_the_program() {
             }
         );
     }
+}
+
+#[test]
+fn a_signal_that_comes_before_the_program_is_not_lost() {
+    if !privileged("a_signal_that_comes_before_the_program_is_not_lost") {
+        return;
+    }
+    // The sandbox has not even been begun: the launcher has just been executed.
+    let launch = start(&spec(&["wait"]));
+    launch.child.signal(15).unwrap();
+    let outcome = launch.finish();
+    let (code, signal) = (None, Some(15));
+    let last = outcome.reports.last().unwrap();
+    assert_eq!(last.0, LaunchReport::Exited { code, signal });
 }
 
 #[test]
