@@ -1,7 +1,7 @@
 //! A box to look at the console with, without a box: fake neighbours, and the sockets for
 //! `kos-api --control DIR/init.sock --infer DIR/infer.sock`.
 //!
-//! `cargo run --release -p kos-api --example fake-box -- DIR [--no-model] [--trouble CODE]`
+//! `cargo run --release -p kos-api --example fake-box -- DIR [--no-model] [--services COUNT] [--trouble CODE]`
 //!
 //! CODE is one of PID 1's codes for what is wrong with the data disk, such as `full` or `corrupt`.
 
@@ -98,11 +98,18 @@ async fn main() {
         .iter()
         .position(|argument| argument == "--trouble")
         .map(|index| &arguments[index + 1]);
+    let services = arguments
+        .iter()
+        .position(|argument| argument == "--services")
+        .map(|index| arguments[index + 1].parse().expect("a number of services"));
     let (control, infer) = (directory.join("init.sock"), directory.join("infer.sock"));
     for socket in [&control, &infer] {
         let _ = std::fs::remove_file(socket);
     }
     let init = FakeInit::start(&control);
+    if let Some(services) = services {
+        init.grow(services);
+    }
     let _infer = FakeInfer::start(&infer, Duration::from_millis(60), has_model);
     for (level, line) in [
         (6, "Linux version 6.12.117 (kos@build)"),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use askama::Template;
@@ -29,6 +30,7 @@ pub async fn follow(
         app: Arc::clone(&app),
         snapshots,
         sent: HashMap::new(),
+        announced: String::new(),
         states: HashMap::new(),
         place,
     };
@@ -39,8 +41,11 @@ pub async fn follow(
 struct Viewer {
     app: Arc<App>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// What the page shows, by place.
-    sent: HashMap<&'static str, String>,
+    /// A hash of what the page shows, by place. The text itself would be a megabyte for each of 64
+    /// viewers of a thousand services; that two texts in a row have one hash is as good as never.
+    sent: HashMap<&'static str, u64>,
+    /// What was announced last.
+    announced: String,
     /// State of each service, to announce changes to those who do not see them.
     states: HashMap<String, String>,
     #[expect(dead_code, reason = "given back when the page is closed")]
@@ -68,13 +73,14 @@ impl Viewer {
             for (place, html) in parts {
                 // A part that cannot be rendered stays as it is.
                 let Ok(html) = html else { continue };
-                if self.sent.get(place) != Some(&html) {
+                let hash = hash(&html);
+                if self.sent.get(place) != Some(&hash) {
                     // Writing to a string cannot fail.
                     let _ = write!(
                         message,
                         "<hx-partial hx-target=\"#{place}\" hx-swap=\"innerMorph\">{html}</hx-partial>"
                     );
-                    self.sent.insert(place, html);
+                    self.sent.insert(place, hash);
                 }
             }
             if !message.is_empty() {
@@ -99,10 +105,16 @@ impl Viewer {
             .collect();
         changes.sort();
         self.states = states;
-        if changes.is_empty() {
-            // What was said stays, so that it is not cut off while being read.
-            return self.sent.get("announce").cloned().unwrap_or_default();
+        // What was said stays, so that it is not cut off while being read.
+        if !changes.is_empty() {
+            self.announced = changes.join(" ");
         }
-        changes.join(" ")
+        self.announced.clone()
     }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }

@@ -150,6 +150,15 @@ impl Api {
         }
     }
 
+    /// The most memory that the program has had so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        kibibytes.parse::<u64>().unwrap() * 1024
+    }
+
     /// SIGTERM, and what came of it.
     pub async fn stop(&mut self) -> ExitStatus {
         let id = i32::try_from(self.child.id()).unwrap();

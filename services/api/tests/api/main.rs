@@ -13,6 +13,7 @@ mod fixture;
 mod journal;
 mod logs;
 mod machine;
+mod many;
 mod owner;
 mod proxy;
 mod services;

@@ -129,6 +129,18 @@ impl FakeInit {
         self.generation.send_modify(|generation| *generation += 1);
     }
 
+    /// Adds this many services, and tells those who wait.
+    pub fn grow(&self, count: usize) {
+        let mut world = self.world.lock().unwrap();
+        for index in 0..count {
+            let name = format!("agent-{index}");
+            world.services.push(service(&name));
+            world.logs.insert(name, Ring::default());
+        }
+        drop(world);
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
     /// Puts a service into a state.
     pub fn set_state(&self, name: &str, state: &str, reason: &str) {
         self.change(name, |service| {
