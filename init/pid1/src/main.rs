@@ -41,6 +41,7 @@ mod ring;
 mod schedule;
 mod shutdown;
 mod spec;
+mod stable_hash;
 mod status_led;
 mod supervisor;
 mod system;

@@ -1,9 +1,10 @@
 //! Where the box is: what manifests' conditions, timers and limits ask about it.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::stable_hash;
 
 /// The deployment profiles that there are.
 const PROFILES: [&str; 5] = ["standalone", "browser", "embedded", "server", "cluster"];
@@ -67,22 +68,15 @@ fn profile(directory: &Path) -> Option<&'static str> {
 }
 
 fn machine() -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for path in IDENTITIES {
-        if let Ok(bytes) = fs::read(path) {
-            hasher.write(&bytes);
-        }
-    }
+    let identities = IDENTITIES.iter().filter_map(|path| fs::read(path).ok());
     let cards = fs::read_dir("/sys/class/net").into_iter().flatten();
     let mut addresses: Vec<_> = cards
         .take(MAX_CARDS)
         .filter_map(|card| fs::read(card.ok()?.path().join("address")).ok())
         .collect();
     addresses.sort();
-    for address in addresses {
-        hasher.write(&address);
-    }
-    hasher.finish()
+    let facts: Vec<Vec<u8>> = identities.chain(addresses).collect();
+    stable_hash::hash(facts.iter().map(Vec::as_slice))
 }
 
 /// The whole disk that a directory's file system is on: only that can be limited, not a partition.

@@ -1,6 +1,5 @@
 //! When the clock starts a service.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::console::Console;
 use crate::descriptor;
+use crate::stable_hash;
 
 /// Before this the clock has not been set: no image of this system is older than 2026.
 const CLOCK_IS_SET_SECONDS: u64 = 1_767_225_600;
@@ -58,9 +58,9 @@ pub fn offset(timer: &Timer, machine: u64, service: &str) -> Duration {
     if spread == 0 {
         return Duration::ZERO;
     }
-    let mut hasher = DefaultHasher::new();
-    (machine, service).hash(&mut hasher);
-    Duration::from_millis(hasher.finish() % spread)
+    let machine = machine.to_le_bytes();
+    let pieces = [machine.as_slice(), service.as_bytes()];
+    Duration::from_millis(stable_hash::hash(pieces) % spread)
 }
 
 /// Counts up each time that somebody sets the clock, for ever.
@@ -158,9 +158,11 @@ mod tests {
         assert_eq!(wait(0), Some(seconds(65)));
         assert_eq!(wait(60), Some(seconds(5)));
         assert_eq!(wait(600), Some(seconds(0)));
-        let here = offset(&timer, 1, "a");
-        assert!(here < timer.spread);
-        assert_eq!(here, offset(&timer, 1, "a"));
-        assert_ne!(here, offset(&timer, 2, "a"));
+        let offset = |machine, name| offset(&timer, machine, name).as_millis();
+        // The same after each boot and each update.
+        assert_eq!(
+            [offset(1, "a"), offset(2, "a"), offset(1, "b")],
+            [1_439, 4_658, 9_650]
+        );
     }
 }
