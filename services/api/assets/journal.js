@@ -101,8 +101,8 @@
     list.scrollTop = list.scrollHeight;
     put = list.scrollTop;
     requestAnimationFrame(() => {
-      if (list.scrollTop < put - 4 || atEnd()) return;
-      putAtEnd();
+      const left = list.scrollHeight - list.scrollTop - list.clientHeight;
+      if (list.scrollTop >= put - 4 && left >= 1) putAtEnd();
     });
   }
   const isLive = () => field.until.value === '' || span.hidden;
