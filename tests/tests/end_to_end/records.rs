@@ -117,7 +117,7 @@ fn a_pid_1_that_hangs_is_reset_by_the_watchdog() -> Result<()> {
 }
 
 /// Takes the box down, and returns what the next boot says of it.
-fn after(guest: &mut Guest, act: impl FnOnce(&Guest) -> Result<()>) -> Result<(String, Value)> {
+pub fn after(guest: &mut Guest, act: impl FnOnce(&Guest) -> Result<()>) -> Result<(String, Value)> {
     let id = boots(guest)?[0]["boot_id"].clone();
     act(guest)?;
     guest.take_up()?;
