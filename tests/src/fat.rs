@@ -31,6 +31,13 @@ impl Fat {
         succeed(mcopy.arg(format!("::{name}"))).map(drop)
     }
 
+    /// Makes a directory in one that exists.
+    pub fn make_directory(&self, name: &str) -> Result<()> {
+        let mut mmd = tool("mmd");
+        mmd.args(["-i", &self.image()]);
+        succeed(mmd.arg(format!("::{name}"))).map(drop)
+    }
+
     /// Takes a file out of it.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let directory = tempfile::tempdir()?;

@@ -34,6 +34,7 @@ fn a_panic_is_kept_in_the_firmwares_variables() -> Result<()> {
     let entry = "title kOS\nefi /EFI/Linux/kos-a.efi\n\
                  options console=ttyS0 quiet panic=1 no_timer_check pstore.backend=efi_pstore \
                  sysrq_always_enabled\n";
+    files.make_directory("loader/entries")?;
     files.write("loader/entries/panic.conf", entry.as_bytes())?;
     files.write("loader/loader.conf", b"timeout 0\ndefault panic.conf\n")?;
     let mut guest = Boot::uefi("uefi-panic", disk.attached(Attachment::Virtio))?
