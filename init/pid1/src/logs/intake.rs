@@ -33,24 +33,23 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 pub async fn follow_output(pipe: OwnedFd, log: Log, echo: impl Fn(&str)) -> std::io::Result<()> {
     let pipe = descriptor::register(File::from(pipe))?;
     let mut cutter = LineCutter::default();
-    let mut buffer = vec![0; 16 * 1024];
     let mut allowance = Allowance::new(Instant::now());
     loop {
         let mut guard = pipe.readable().await?;
-        let read = match guard.try_io(|file| file.get_ref().read(&mut buffer)) {
+        let mut lines = 0;
+        let take = |line: &str| {
+            let (level, message) = severity(line);
+            log.push(level, message);
+            echo(message);
+            lines += 1;
+        };
+        let read = match guard.try_io(|file| read_once(file.get_ref(), &mut cutter, take)) {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(read)) => read,
             Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => continue,
             Ok(Err(error)) => return Err(error),
             Err(_would_block) => continue,
         };
-        let mut lines = 0;
-        cutter.feed(buffer.get(..read).unwrap_or_default(), |line| {
-            let (level, message) = severity(line);
-            log.push(level, message);
-            echo(message);
-            lines += 1;
-        });
         match allowance.spend(Instant::now(), read + lines * LINE_COST) {
             Some(until) => {
                 let now = Instant::now();
@@ -63,6 +62,19 @@ pub async fn follow_output(pipe: OwnedFd, log: Log, echo: impl Fn(&str)) -> std:
             None => tokio::task::yield_now().await,
         }
     }
+}
+
+/// One read, and its lines; says how many bytes it was. The buffer is the stack's, because one for
+/// each service would be most of what PID 1 holds for it.
+fn read_once(
+    mut file: &File,
+    cutter: &mut LineCutter,
+    take: impl FnMut(&str),
+) -> std::io::Result<usize> {
+    let mut buffer = [0; 16 * 1024];
+    let read = file.read(&mut buffer)?;
+    cutter.feed(buffer.get(..read).unwrap_or_default(), take);
+    Ok(read)
 }
 
 /// What is left of a service's second, and what is to be said of its waiting.
