@@ -86,7 +86,7 @@ fn attempts() {
     println!("read-passwd {}", read("/etc/passwd"));
     println!(
         "read-shadow-through-proc {}",
-        read("/proc/1/root/etc/passwd")
+        read(concat!("/proc/1/root", "/etc/passwd"))
     );
     println!("write-root {}", write("/file"));
     println!(

@@ -328,7 +328,7 @@ async fn announce_ready(supervisor: Arc<Supervisor>, system: Arc<System>, led: S
     }
     let now = kos_sys::clock::boottime_milliseconds();
     // Reading the manifests and the starts took memory that nothing needs any more.
-    kos_sys::process::give_back_memory();
+    kos_sys::allocator::give_back();
     system.ready_ms.store(now, Ordering::Relaxed);
     system.records.ready(now);
     write_down(&system.records, None);

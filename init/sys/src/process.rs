@@ -57,16 +57,6 @@ pub fn own_resident_bytes(proc_root: &Path) -> Result<u64, SysError> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// Gives freed memory back to the kernel: what lies between pieces that are still in use stays with
-/// the process otherwise. Worth its milliseconds after a phase that needed much once.
-pub fn give_back_memory() {
-    // SAFETY: has no preconditions; it looks only at memory that is free already.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// Number of threads of this process.
 ///
 /// # Errors

@@ -108,7 +108,7 @@ fn files() {
         "/proc/kmsg",
         "/proc/1/environ",
         "/proc/1/maps",
-        "/proc/1/root/init",
+        concat!("/proc/1/root", "/init"),
     ] {
         attempt(&format!("read {path}"), read(path));
     }
