@@ -13,8 +13,7 @@ KOS_LICENSE_FILES = LICENSE-MIT LICENSE-APACHE
 # Cargo's own output, which this build's output may lie in.
 KOS_RSYNC_EXCLUSIONS = --exclude /target
 
-# One directory for all programs, so that what they have in common is compiled once; kos-infer has
-# flags of its own and so, as in `cargo xtask userland`, a directory of its own.
+# One directory for all programs, so that what they have in common is compiled once.
 KOS_CARGO_TARGET_DIR = $(BUILD_DIR)/kos-programs
 KOS_PROFILE_DIR = $(RUSTC_TARGET_NAME)/$(if $(BR2_ENABLE_DEBUG),debug,release)
 

@@ -59,15 +59,6 @@ impl Arch {
         }
     }
 
-    /// `-C target-cpu` of kos-infer, where it is newer than the rest's. Candle chooses its kernels
-    /// when it is compiled: AVX2 and FMA are in every PC since 2015, NEON in every 64-bit ARM.
-    pub fn infer_cpu(self) -> Option<&'static str> {
-        match self {
-            Arch::X86_64 => Some("x86-64-v3"),
-            Arch::Aarch64 => None,
-        }
-    }
-
     /// As the kernel's `ARCH=` calls it.
     pub fn kernel_name(self) -> &'static str {
         match self {

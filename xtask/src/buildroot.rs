@@ -19,7 +19,7 @@ use clap::{Args, ValueEnum};
 use crate::board::{Board, BoardArgs};
 use crate::hostpackages;
 use crate::stage::Stages;
-use crate::userland::{INFER, PACKAGES};
+use crate::userland::PACKAGES;
 use crate::workspace::Workspace;
 use tree::Tree;
 
@@ -105,7 +105,7 @@ fn output(workspace: &Workspace, board: &Board) -> Result<PathBuf> {
 
 /// The packages that Buildroot has from us, in the order of `cargo xtask userland`.
 fn packages() -> impl Iterator<Item = &'static str> {
-    PACKAGES.iter().copied().chain([INFER])
+    PACKAGES.iter().copied()
 }
 
 /// A text file of the external tree.

@@ -17,7 +17,7 @@ use crate::disk::seed;
 use crate::files::replace;
 use crate::services;
 use crate::stage::Stage;
-use crate::userland::{self, INFER};
+use crate::userland;
 use crate::workspace::Workspace;
 
 /// zstd's strongest level that needs no more than 8 MiB to unpack.
@@ -52,7 +52,6 @@ impl Recipe<'_> {
         archive.file("init", 0o755, self.program("kos-init")?);
         for name in userland::PACKAGES
             .iter()
-            .chain([&INFER])
             .filter(|name| **name != "kos-init")
         {
             archive.file(&format!("bin/{name}"), 0o755, self.program(name)?);

@@ -165,7 +165,7 @@ impl Bill {
         let lock = std::fs::read_to_string(workspace.root().join("Cargo.lock"))
             .context("read Cargo.lock")?;
         let checksums = checksums(&lock)?;
-        for program in userland::PACKAGES.iter().chain([&userland::INFER]) {
+        for program in userland::PACKAGES {
             let path = match *program {
                 "kos-init" => "init".to_owned(),
                 other => format!("bin/{other}"),
@@ -449,7 +449,7 @@ mod tests {
         let workspace = Workspace::find().unwrap();
         let mut archive = Archive::default();
         archive.file("init", 0o755, Vec::new());
-        for program in userland::PACKAGES.iter().chain([&userland::INFER]) {
+        for program in userland::PACKAGES {
             archive.file(&format!("bin/{program}"), 0o755, Vec::new());
         }
         let mut counts = Vec::new();

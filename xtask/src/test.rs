@@ -17,7 +17,7 @@ use crate::rust::Rust;
 use crate::stage::{Stage, Stages, duration};
 use crate::test_images::Images;
 use crate::tidy;
-use crate::userland::{self, Flags, INFER};
+use crate::userland;
 use crate::workspace::Workspace;
 
 /// Packages that run on the host.
@@ -150,7 +150,6 @@ impl<'a> Suite<'a> {
         self.count(outcome.map(|()| (1, 0)));
         for (name, packages) in [
             ("lints", Packages::Image),
-            ("lints of infer", Packages::Infer),
             ("lints of the host's side", Packages::Host),
         ] {
             self.check(name, |stage| {
@@ -160,7 +159,6 @@ impl<'a> Suite<'a> {
         }
         for (name, packages) in [
             ("unit tests", Packages::Image),
-            ("unit tests of infer", Packages::Infer),
             ("unit tests of the host's side", Packages::HostUnit),
         ] {
             self.tests(
@@ -286,7 +284,6 @@ impl<'a> Suite<'a> {
 #[derive(Clone, Copy)]
 enum Packages {
     Image,
-    Infer,
     Host,
     HostUnit,
 }
@@ -295,16 +292,11 @@ impl Packages {
     fn cargo(self, workspace: &Workspace, rust: &Rust, subcommand: &str) -> Command {
         match self {
             Packages::Image => {
-                let mut cargo = userland::cargo(workspace, rust, Flags::Common, subcommand);
+                let mut cargo = userland::cargo(workspace, rust, subcommand);
                 cargo.arg("--workspace");
-                for package in HOST.iter().chain([&INFER]) {
+                for package in HOST {
                     cargo.args(["--exclude", package]);
                 }
-                cargo
-            }
-            Packages::Infer => {
-                let mut cargo = userland::cargo(workspace, rust, Flags::Infer, subcommand);
-                cargo.args(["--package", INFER]);
                 cargo
             }
             Packages::Host | Packages::HostUnit => {

@@ -1,8 +1,7 @@
 //! `cargo xtask userland`: the image's programs, static and free of this machine's paths.
 //!
-//! Where kos-infer is compiled for newer processors than the rest, so that a box whose processor is
-//! too old still boots and its console says so, it takes a call of cargo of its own. Flags and
-//! compilers that differ have target directories of their own: beside `--remap-path-prefix` cargo
+//! One set of flags for all of them, for any processor of the architecture: what computes chooses
+//! its instructions when it runs. Compilers that differ have target directories of their own: cargo
 //! leaves flags out of its file names, and in one directory they would compile everything anew by
 //! turns.
 
@@ -20,9 +19,7 @@ use crate::stage::{Stage, Stages};
 use crate::workspace::Workspace;
 
 /// Packages whose program of the same name goes into every image.
-pub const PACKAGES: &[&str] = &["kos-init", "kos-launch", "kos-api", "kos-net"];
-/// The package that is compiled for newer processors.
-pub const INFER: &str = "kos-infer";
+pub const PACKAGES: &[&str] = &["kos-init", "kos-launch", "kos-api", "kos-net", "kos-infer"];
 /// Programs of the test image only.
 pub const TEST_PROGRAMS: &str = "kos-test-programs";
 
@@ -34,19 +31,10 @@ pub struct UserlandArgs {
     pub board: BoardArgs,
 }
 
-/// Which flags a program is compiled with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flags {
-    /// Any processor of the architecture.
-    Common,
-    /// The processors that kos-infer asks for.
-    Infer,
-}
-
 /// The `userland` command.
 pub fn run(workspace: &Workspace, stages: &mut Stages, arch: Arch) -> Result<()> {
     build(workspace, stages, arch, false)?;
-    for name in PACKAGES.iter().chain([&INFER]) {
+    for name in PACKAGES {
         println!("{}", program(workspace, arch, name).display());
     }
     Ok(())
@@ -69,22 +57,15 @@ pub fn build(
     };
     stages.run(&name, |stage| {
         let rust = Rust::find(workspace, stage, arch)?;
-        let mut common = cargo(workspace, &rust, Flags::Common, "build");
+        let mut programs = cargo(workspace, &rust, "build");
         for package in PACKAGES {
-            common.args(["--package", package]);
+            programs.args(["--package", package]);
         }
-        if arch.infer_cpu().is_none() {
-            common.args(["--package", INFER]);
-        }
-        stage.run(&mut common)?;
-        if arch.infer_cpu().is_some() {
-            let mut infer = cargo(workspace, &rust, Flags::Infer, "build");
-            stage.run(infer.args(["--package", INFER]))?;
-        }
+        stage.run(&mut programs)?;
         if tests_too {
             // A call of its own: in one, cargo would give the features that the tests ask of a
             // crate to the image's programs as well, and those would be others than a user's.
-            let mut tests = cargo(workspace, &rust, Flags::Common, "build");
+            let mut tests = cargo(workspace, &rust, "build");
             stage.run(tests.args(["--package", TEST_PROGRAMS]))?;
         }
         check(workspace, stage, arch)
@@ -93,37 +74,25 @@ pub fn build(
 
 /// Where a program is, once it is built.
 pub fn program(workspace: &Workspace, arch: Arch, name: &str) -> PathBuf {
-    let flags = if name == INFER {
-        Flags::Infer
-    } else {
-        Flags::Common
-    };
-    target_directory(workspace, arch, flags)
+    target_directory(workspace, arch)
         .join(arch.target())
         .join("release")
         .join(name)
 }
 
-fn target_directory(workspace: &Workspace, arch: Arch, flags: Flags) -> PathBuf {
-    let base = match Arch::host() == Some(arch) {
+fn target_directory(workspace: &Workspace, arch: Arch) -> PathBuf {
+    match Arch::host() == Some(arch) {
         true => workspace.target().to_path_buf(),
         // Perhaps of another compiler.
         false => workspace.target().join("cross"),
-    };
-    match flags {
-        Flags::Infer if arch.infer_cpu().is_some() => base.join("infer"),
-        _ => base,
     }
 }
 
 /// Cargo with the target and the flags of the image's programs, so that tests and lints meet the
 /// same compiled dependencies.
-pub fn cargo(workspace: &Workspace, rust: &Rust, flags: Flags, subcommand: &str) -> Command {
+pub fn cargo(workspace: &Workspace, rust: &Rust, subcommand: &str) -> Command {
     let arch = rust.arch();
     let mut words = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    if let (Flags::Infer, Some(cpu)) = (flags, arch.infer_cpu()) {
-        words.push(format!("-Ctarget-cpu={cpu}"));
-    }
     for (from, to) in private_paths(workspace) {
         words.push(format!("--remap-path-prefix={}={to}", from.display()));
     }
@@ -143,7 +112,7 @@ pub fn cargo(workspace: &Workspace, rust: &Rust, flags: Flags, subcommand: &str)
     ]);
     cargo
         .arg("--target-dir")
-        .arg(target_directory(workspace, arch, flags));
+        .arg(target_directory(workspace, arch));
     cargo
 }
 
@@ -161,7 +130,7 @@ fn private_paths(workspace: &Workspace) -> Vec<(PathBuf, &'static str)> {
 
 /// Every program is there, static, and names no directory of this machine.
 fn check(workspace: &Workspace, stage: &Stage, arch: Arch) -> Result<()> {
-    for name in PACKAGES.iter().chain([&INFER]) {
+    for name in PACKAGES {
         stage.note(format!("checking {name}"));
         let path = program(workspace, arch, name);
         let bytes =

@@ -122,28 +122,33 @@ impl Filter {
                 Allowed::When(vec![all_of(conditions)?]),
             );
         }
-        let mut whole = Vec::new();
+        let mut decided = BTreeMap::new();
         let mut narrowed = BTreeMap::new();
         for (number, when) in allowed {
             match when {
-                Allowed::Always => whole.push(number),
+                Allowed::Always => {
+                    decided.insert(number, Verdict::Answer(SeccompAction::Allow.into()));
+                }
                 Allowed::When(rules) => {
+                    decided.insert(number, Verdict::Arguments);
                     narrowed.insert(number, rules);
                 }
             }
         }
-        let absent: Vec<i64> = NOT_IMPLEMENTED
+        for call in NOT_IMPLEMENTED
             .iter()
             .filter_map(|name| Sysno::from_str(name).ok())
-            .map(|call| i64::from(call.id()))
-            .collect();
+        {
+            let answer = SeccompAction::Errno(libc::ENOSYS as u32);
+            decided.insert(call.id().into(), Verdict::Answer(answer.into()));
+        }
         let arguments = assemble(
             narrowed,
             SeccompAction::Errno(libc::EPERM as u32),
             SeccompAction::Allow,
         )?;
         Ok(Filter {
-            program: with_whole_calls(&absent, &whole, arguments)?,
+            program: with_decided_calls(&decided, arguments)?,
         })
     }
 
@@ -160,48 +165,98 @@ impl Filter {
 /// Instructions of the architecture's check, with which the compiler's programs begin.
 const ARCHITECTURE_CHECK: usize = 3;
 
-/// Puts the calls that are decided by their number alone before a program that looks at arguments:
-/// `absent` ones get `ENOSYS`, `whole` ones are allowed, every other goes on to `arguments`.
+/// What a number alone decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Answer(u32),
+    /// The arguments decide.
+    Arguments,
+}
+
+/// Puts the decisions by number alone before a program that looks at arguments.
 ///
-/// One program, and neighbouring numbers as one range, because the kernel translates each program
-/// in several passes and tries it with each number when it is installed: a launch would spend more
-/// on that than on anything else it does to itself.
-fn with_whole_calls(
-    absent: &[i64],
-    whole: &[i64],
+/// One program, and a search tree over the numbers, because the kernel translates each program in
+/// several passes and tries it with every number when it is installed: with a list a launch would
+/// spend more on that than on anything else it does to itself.
+fn with_decided_calls(
+    decided: &BTreeMap<i64, Verdict>,
     arguments: BpfProgram,
 ) -> Result<BpfProgram, SysError> {
-    let Some(check) = arguments.get(..ARCHITECTURE_CHECK) else {
+    let (Some(check), Some(arguments)) = (
+        arguments.get(..ARCHITECTURE_CHECK),
+        arguments.get(ARCHITECTURE_CHECK..),
+    ) else {
         return Err(refused("compile", "a system-call filter", "it is empty"));
     };
     let mut program = check.to_vec();
     program.push(statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0));
-    for &number in absent {
-        program.push(jump(libc::BPF_JEQ, number, 0, 1)?);
-        let answer = SeccompAction::Errno(libc::ENOSYS as u32);
-        program.push(statement(libc::BPF_RET | libc::BPF_K, answer.into()));
+    let mut tree = search_tree(&segments(decided)?);
+    let end = tree.len();
+    for (place, step) in tree.iter_mut().enumerate() {
+        if is_jump(step) && step.k == TO_ARGUMENTS {
+            // The tree has a few hundred steps.
+            step.k = (end - place - 1) as u32;
+        }
     }
-    for (first, last) in ranges(whole) {
-        // Above the range: to the next one. Below it: to the next one as well, which it is below of.
-        program.push(jump(libc::BPF_JGT, last, 2, 0)?);
-        program.push(jump(libc::BPF_JGE, first, 0, 1)?);
-        let allow = SeccompAction::Allow;
-        program.push(statement(libc::BPF_RET | libc::BPF_K, allow.into()));
-    }
-    program.extend(arguments);
+    program.extend(tree);
+    program.extend(arguments.iter().cloned());
     Ok(program)
 }
 
-/// Neighbours in a rising list, together.
-fn ranges(numbers: &[i64]) -> Vec<(i64, i64)> {
-    let mut ranges: Vec<(i64, i64)> = Vec::new();
-    for &number in numbers {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => ranges.push((number, number)),
+/// The numbers from 0 up as stretches of one verdict each: where each begins, rising.
+fn segments(decided: &BTreeMap<i64, Verdict>) -> Result<Vec<(u32, Verdict)>, SysError> {
+    let refused_call = Verdict::Answer(SeccompAction::Errno(libc::EPERM as u32).into());
+    let mut segments = vec![(0, refused_call)];
+    let mut put = |start: u32, verdict: Verdict| match segments.last_mut() {
+        Some((_, last)) if *last == verdict => {}
+        Some((first, last)) if *first == start => *last = verdict,
+        _ => segments.push((start, verdict)),
+    };
+    for (&number, &verdict) in decided {
+        let number = u32::try_from(number)
+            .map_err(|error| refused("compile", "a system call's number", error))?;
+        put(number, verdict);
+        if !decided.contains_key(&(i64::from(number) + 1)) {
+            put(number.saturating_add(1), refused_call);
         }
     }
-    ranges
+    // A first stretch that was written over may now equal its successor.
+    segments.dedup_by_key(|(_, verdict)| *verdict);
+    Ok(segments)
+}
+
+/// Stands for the distance to the program that looks at arguments until it is known.
+const TO_ARGUMENTS: u32 = u32::MAX;
+
+fn is_jump(step: &sock_filter) -> bool {
+    u32::from(step.code) == libc::BPF_JMP | libc::BPF_JA
+}
+
+/// Steps that find the accumulator's stretch by halving.
+fn search_tree(segments: &[(u32, Verdict)]) -> BpfProgram {
+    let always = |distance| statement(libc::BPF_JMP | libc::BPF_JA, distance);
+    match segments {
+        [] => Vec::new(),
+        [(_, Verdict::Answer(answer))] => vec![statement(libc::BPF_RET | libc::BPF_K, *answer)],
+        [(_, Verdict::Arguments)] => vec![always(TO_ARGUMENTS)],
+        _ => {
+            let (below, above) = segments.split_at(segments.len() / 2);
+            let compare = |met, missed| sock_filter {
+                jt: met,
+                jf: missed,
+                ..statement(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, above[0].0)
+            };
+            let below = search_tree(below);
+            let mut steps = match u8::try_from(below.len()) {
+                Ok(distance) => vec![compare(distance, 0)],
+                // Too far for a comparison's own jump; a tree of a few hundred steps.
+                Err(_) => vec![compare(0, 1), always(below.len() as u32)],
+            };
+            steps.extend(below);
+            steps.extend(search_tree(above));
+            steps
+        }
+    }
 }
 
 fn statement(code: u32, k: u32) -> sock_filter {
@@ -212,16 +267,6 @@ fn statement(code: u32, k: u32) -> sock_filter {
         jf: 0,
         k,
     }
-}
-
-fn jump(comparison: u32, number: i64, met: u8, missed: u8) -> Result<sock_filter, SysError> {
-    let number = u32::try_from(number)
-        .map_err(|error| refused("compile", "a system call's number", error))?;
-    Ok(sock_filter {
-        jt: met,
-        jf: missed,
-        ..statement(libc::BPF_JMP | comparison | libc::BPF_K, number)
-    })
 }
 
 fn allow(allowed: &mut BTreeMap<i64, Allowed>, number: i64, when: Allowed) {
@@ -449,10 +494,32 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_become_ranges() {
-        assert_eq!(ranges(&[]), []);
-        assert_eq!(ranges(&[3]), [(3, 3)]);
-        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), [(0, 2), (5, 5), (7, 8)]);
+    fn neighbours_with_one_verdict_are_one_stretch() {
+        let allow = Verdict::Answer(SeccompAction::Allow.into());
+        let other = Verdict::Answer(SeccompAction::Errno(libc::EPERM as u32).into());
+        let stretches =
+            |calls: &[(i64, Verdict)]| segments(&calls.iter().copied().collect()).unwrap();
+        assert_eq!(stretches(&[]), [(0, other)]);
+        assert_eq!(
+            stretches(&[(0, allow), (1, allow), (5, Verdict::Arguments)]),
+            [(0, allow), (2, other), (5, Verdict::Arguments), (6, other)]
+        );
+        assert_eq!(
+            stretches(&[(3, allow), (4, Verdict::Arguments)]),
+            [(0, other), (3, allow), (4, Verdict::Arguments), (5, other)]
+        );
+    }
+
+    #[test]
+    fn the_tree_is_right_where_its_jumps_are_long() {
+        let answer = |number: u32| Verdict::Answer(0x7fff_0000 | number);
+        let all: Vec<_> = (0..1000).map(|number| (number, answer(number))).collect();
+        let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
+        program.extend(search_tree(&all));
+        for number in 0..1000 {
+            assert_eq!(verdict(&program, 0, number), 0x7fff_0000 | number);
+        }
+        assert_eq!(verdict(&program, 0, u32::MAX), 0x7fff_0000 | 999);
     }
 
     /// Walks through a program as the kernel does, without arguments: what it answers for a number.

@@ -1,57 +1,6 @@
-//! What the processor must have, and how many threads compute.
-//!
-//! candle chooses its kernels when it is compiled. A program compiled for x86-64-v3 would die
-//! of an illegal instruction on an older machine, somewhere in the middle: this says so at once.
-//! The standard library's own detection is of no use here: what the program was compiled for is
-//! taken for granted there.
+//! How many threads compute.
 
 use std::os::unix::process::CommandExt;
-
-/// What the program needs and the processor does not have; empty when all is well. For 64-bit ARM
-/// it is compiled for every processor: NEON is part of the architecture.
-#[cfg(not(target_arch = "x86_64"))]
-#[must_use]
-pub fn missing() -> Vec<&'static str> {
-    Vec::new()
-}
-
-/// What the program needs and the processor does not have; empty when all is well.
-#[cfg(target_arch = "x86_64")]
-#[must_use]
-pub fn missing() -> Vec<&'static str> {
-    let id = raw_cpuid::CpuId::new();
-    let basic = id.get_feature_info();
-    let extended = id.get_extended_feature_info();
-    let has = |found: Option<bool>| found.unwrap_or(false);
-    let needs = [
-        (
-            cfg!(target_feature = "avx2"),
-            "AVX2",
-            has(extended.as_ref().map(|f| f.has_avx2())),
-        ),
-        (
-            cfg!(target_feature = "fma"),
-            "FMA",
-            has(basic.as_ref().map(|f| f.has_fma())),
-        ),
-        (
-            cfg!(target_feature = "f16c"),
-            "F16C",
-            has(basic.as_ref().map(|f| f.has_f16c())),
-        ),
-        // The kernel must keep the wide registers, too.
-        (
-            cfg!(target_feature = "avx"),
-            "AVX",
-            has(basic.as_ref().map(|f| f.has_oxsave())),
-        ),
-    ];
-    needs
-        .into_iter()
-        .filter(|(needed, _, found)| *needed && !found)
-        .map(|(_, name, _)| name)
-        .collect()
-}
 
 /// How candle learns its thread count: it reads this once, from the environment.
 const THREADS: &str = "CANDLE_NUM_THREADS";

@@ -27,10 +27,7 @@ Options:
   --help                this text
   --version             the version
 
-Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage, 125 this processor cannot run it.";
-
-/// Exit code that tells PID 1 not to start the service again.
-const DO_NOT_RESTART: u8 = 125;
+Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage.";
 
 /// How long open answers may take to end after SIGTERM: each ends after its current pass.
 const STOP_TIME: Duration = Duration::from_secs(5);
@@ -44,14 +41,6 @@ struct Arguments {
 
 fn main() -> ExitCode {
     kos_sdk::log::init();
-    let missing = cpu::missing();
-    if !missing.is_empty() {
-        tracing::error!(
-            "this processor lacks {}, which this program was compiled for (x86-64-v3)",
-            missing.join(", ")
-        );
-        return ExitCode::from(DO_NOT_RESTART);
-    }
     let arguments = match arguments() {
         Ok(Some(arguments)) => arguments,
         Ok(None) => return ExitCode::SUCCESS,
