@@ -13,6 +13,7 @@ pub mod cpu;
 pub mod engine;
 pub mod gguf;
 pub mod http;
+pub mod kernels;
 pub mod library;
 pub mod memory;
 pub mod model;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use kos_infer::engine::Engine;
 use kos_infer::http::Server;
+use kos_infer::kernels::Isa;
 use kos_infer::library::Library;
 use kos_infer::memory::{Limits, parse_size};
 use kos_infer::{cpu, http};
@@ -102,7 +103,6 @@ fn arguments() -> Result<Option<Arguments>> {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    cpu::settle_threads(arguments.threads);
     // Everything that computes has threads of its own: one is enough to speak HTTP.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -115,7 +115,9 @@ fn run(arguments: Arguments) -> Result<()> {
 }
 
 async fn serve(arguments: Arguments) -> Result<()> {
-    let (engine, ended) = Engine::start(arguments.limits).context("cannot start the engine")?;
+    let threads = cpu::threads(arguments.threads);
+    let (engine, ended) =
+        Engine::start(arguments.limits, threads).context("cannot start the engine")?;
     let engine = Arc::new(engine);
     let server = Arc::new(Server {
         library: Library::new(&arguments.models),
@@ -132,10 +134,11 @@ async fn serve(arguments: Arguments) -> Result<()> {
     });
     let mut serving = tokio::spawn(serving.into_future());
     tracing::info!(
-        "serving models of {} on {} with {} threads",
+        "serving models of {} on {} with {} threads, {}",
         arguments.models.display(),
         arguments.socket.display(),
-        cpu::threads()
+        threads,
+        Isa::best()
     );
     let mut signals = Stop::listen().context("cannot handle signals")?;
     kos_sdk::notify::ready_with("ready");

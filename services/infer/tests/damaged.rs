@@ -9,12 +9,14 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kos_infer::engine::{Loaded, Refusal};
 use kos_infer::gguf::{Error, File};
+use kos_infer::kernels::{Keep, Pool};
 use kos_infer::library::Library;
 use kos_infer::memory::Limits;
-use kos_infer::model::{Config, Llama, Weights};
+use kos_infer::model::{Cache, Config, Decoder, Part, Wanted, Weights};
 use kos_infer::tokenizer::Tokenizer;
 
 fn models() -> PathBuf {
@@ -113,7 +115,7 @@ fn no_byte_of_the_header_can_do_harm() {
                 refused += 1;
                 continue;
             };
-            let _ = Config::read(&file.metadata).map(|config| config.cache_bytes(64));
+            let _ = Config::read(&file.metadata).map(|config| config.cache_bytes(Keep::Halves, 64));
             if place % 7 == 0 {
                 let _ = Tokenizer::read(&file.metadata).map(|t| t.encode("Hello <|eot_id|> 1"));
             }
@@ -129,6 +131,7 @@ fn no_byte_of_the_dimensions_can_do_harm() {
     let size = parse(&whole).unwrap().header_bytes as usize;
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&whole).unwrap();
+    let file = Arc::new(file);
     let tokens = whole
         .windows(21)
         .position(|w| w == b"tokenizer.ggml.tokens")
@@ -146,7 +149,7 @@ fn no_byte_of_the_dimensions_can_do_harm() {
         let Ok(config) = Config::read(&header.metadata) else {
             continue;
         };
-        let _ = Llama::load(config, 384, &Weights::new(&header, &file));
+        let _ = Decoder::load(config, 384, &Weights::new(&header, file.clone()));
     }
 }
 
@@ -241,9 +244,9 @@ fn models_that_the_engine_cannot_run_say_why() {
     let architecture = replaced(
         "tiny-q4_0.gguf",
         b"\x05\0\0\0\0\0\0\0llama",
-        b"\x05\0\0\0\0\0\0\0gemma",
+        b"\x05\0\0\0\0\0\0\0rwkv7",
     );
-    assert!(load(&architecture).contains("architecture is 'gemma', allowed: llama"));
+    assert!(load(&architecture).contains("architecture is 'rwkv7', allowed: llama, mistral"));
     let tokenizer = replaced(
         "tiny-q4_0.gguf",
         b"\x04\0\0\0\0\0\0\0gpt2",
@@ -291,9 +294,16 @@ fn weights_that_are_no_numbers_are_noticed() {
         .unwrap()
         .vocabulary()
         .len();
-    let llama = Llama::load(config, vocabulary, &Weights::new(&header, &file)).unwrap();
-    let mut cache = kos_infer::model::Cache::new(llama.config(), 8).unwrap();
-    let error = llama.forward(&[1], &mut cache).unwrap_err().to_string();
+    let weights = Weights::new(&header, Arc::new(file));
+    let decoder = Decoder::load(config, vocabulary, &weights).unwrap();
+    let mut cache = Cache::new(decoder.config(), Keep::Halves, 8);
+    let part = Part {
+        tokens: &[1],
+        cache: &mut cache,
+        wanted: Wanted::Last,
+    };
+    let pool = Pool::new(1).unwrap();
+    let error = decoder.forward(&pool, &mut [part]).unwrap_err().to_string();
     assert!(error.contains("no finite number"), "{error}");
 }
 

@@ -5,17 +5,23 @@ use std::time::Instant;
 
 use super::stops::Stops;
 use super::{Event, Failure, Job, Loaded, Prompt, Refusal, Summary, stopping};
-use crate::model::Cache;
+use crate::kernels::{Keep, Pool};
+use crate::model::{Cache, Part, Wanted};
 use crate::sampler::Sampler;
 use crate::template::{Message, describe};
 use crate::tokenizer::Utf8Stream;
 
 /// Prompt tokens read in one pass. Larger passes are faster, but a client that leaves and a
 /// service that stops wait for the end of the current one.
-const PASS_TOKENS: usize = 64;
+const PASS_TOKENS: usize = 256;
 
 /// Runs a job that asks for an answer.
-pub(super) fn run(loaded: &Loaded, job: &Job, stop: &AtomicBool) -> Result<Summary, Failure> {
+pub(super) fn run(
+    pool: &Pool,
+    loaded: &Loaded,
+    job: &Job,
+    stop: &AtomicBool,
+) -> Result<Summary, Failure> {
     let context = loaded.context(job.settings.context);
     let prompt = prompt_tokens(loaded, &job.prompt)?;
     if prompt.is_empty() {
@@ -28,16 +34,16 @@ pub(super) fn run(loaded: &Loaded, job: &Job, stop: &AtomicBool) -> Result<Summa
              which the answer takes at least one; the model's own limit is {})",
             prompt.len(),
             context - 1,
-            loaded.llama.config().context,
+            loaded.decoder.config().context,
         );
         return Err(Failure::new(Refusal::Request, text));
     }
     let mut generation = Generation {
+        pool,
         loaded,
         job,
         stop,
-        cache: Cache::new(loaded.llama.config(), context)
-            .map_err(|error| Failure::internal(&error))?,
+        cache: Cache::new(loaded.decoder.config(), Keep::Halves, context),
         sampler: Sampler::new(job.settings.sampling.clone()),
         stops: Stops::new(job.settings.stops.clone()),
         characters: Utf8Stream::default(),
@@ -58,6 +64,7 @@ pub(super) fn run(loaded: &Loaded, job: &Job, stop: &AtomicBool) -> Result<Summa
 }
 
 struct Generation<'a> {
+    pool: &'a Pool,
     loaded: &'a Loaded,
     job: &'a Job,
     stop: &'a AtomicBool,
@@ -79,9 +86,14 @@ impl Generation<'_> {
         Ok(())
     }
 
-    fn forward(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Failure> {
+    fn forward(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Vec<f32>, Failure> {
         self.check()?;
-        let logits = self.loaded.llama.forward(tokens, &mut self.cache);
+        let part = Part {
+            tokens,
+            cache: &mut self.cache,
+            wanted,
+        };
+        let logits = self.loaded.decoder.forward(self.pool, &mut [part]);
         logits.map_err(|error| Failure::internal(&error))
     }
 
@@ -89,7 +101,7 @@ impl Generation<'_> {
     fn read(&mut self, prompt: &[u32]) -> Result<Vec<f32>, Failure> {
         let mut logits = Vec::new();
         for tokens in prompt.chunks(PASS_TOKENS) {
-            logits = self.forward(tokens)?;
+            logits = self.forward(tokens, Wanted::Last)?;
             tokens.iter().for_each(|&token| self.sampler.saw(token));
         }
         Ok(logits)
@@ -120,7 +132,7 @@ impl Generation<'_> {
             if enough || self.cache.left() == 0 {
                 break "length";
             }
-            logits = self.forward(&[token])?;
+            logits = self.forward(&[token], Wanted::Last)?;
         };
         let (text, ended) = self.stops.push(&self.characters.finish());
         let rest = if ended {

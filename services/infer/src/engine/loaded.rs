@@ -1,12 +1,14 @@
 //! A model in memory: its weights, its tokenizer and its template.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Failure, Refusal};
 use crate::gguf;
+use crate::kernels::Keep;
 use crate::library::Model;
 use crate::memory::{Limits, show_size};
-use crate::model::{Config, Llama, Weights, loaded_bytes};
+use crate::model::{Config, Decoder, Weights};
 use crate::template::{Template, describe};
 use crate::tokenizer::Tokenizer;
 
@@ -17,8 +19,7 @@ const WORKING_BYTES: u64 = 32 * 1024 * 1024;
 /// Everything that a generation needs.
 pub struct Loaded {
     model: Model,
-    header_tensors: u64,
-    pub(super) llama: Llama,
+    pub(super) decoder: Decoder,
     pub(super) tokenizer: Tokenizer,
     pub(super) template: Option<Template>,
 }
@@ -38,22 +39,20 @@ impl Loaded {
         };
         let (file, header) = model.open().map_err(|error| Failure::internal(&error))?;
         let config = Config::read(&header.metadata).map_err(|error| of_file(&error))?;
-        check_memory(
-            limits,
-            loaded_bytes(&header, &config, context.min(config.context)),
-        )?;
         let tokenizer = Tokenizer::read(&header.metadata).map_err(|error| of_file(&error))?;
         let template = read_template(&header.metadata, &tokenizer)
             .map_err(|text| format!("model file {}: {text}", model.file_name()))
             .map_err(|text| Failure::new(Refusal::Internal, text))?;
-        let weights = Weights::new(&header, &file);
-        let llama = Llama::load(config, tokenizer.vocabulary().len(), &weights)
+        let weights = Weights::new(&header, Arc::new(file));
+        let decoder = Decoder::load(config, tokenizer.vocabulary().len(), &weights)
             .map_err(|error| of_file(&error))?;
-        let header_tensors = loaded_bytes(&header, llama.config(), 0);
+        let cache = decoder
+            .config()
+            .cache_bytes(Keep::Halves, context.min(decoder.config().context));
+        check_memory(limits, decoder.bytes() + cache)?;
         Ok(Self {
             model: model.clone(),
-            header_tensors,
-            llama,
+            decoder,
             tokenizer,
             template,
         })
@@ -68,20 +67,26 @@ impl Loaded {
     /// The context that a request for `wanted` tokens gets: the model has its own limit.
     #[must_use]
     pub fn context(&self, wanted: usize) -> usize {
-        wanted.min(self.llama.config().context)
+        wanted.min(self.decoder.config().context)
     }
 
     /// Memory that it takes with that context, in bytes.
     #[must_use]
     pub fn bytes(&self, context: usize) -> u64 {
-        self.header_tensors + self.llama.config().cache_bytes(self.context(context))
+        self.decoder.bytes()
+            + self
+                .decoder
+                .config()
+                .cache_bytes(Keep::Halves, self.context(context))
     }
 
     /// Fails when the keys and values of that context do not fit any more.
     pub(super) fn check_context(&self, limits: &Limits, context: usize) -> Result<(), Failure> {
         check_memory(
             limits,
-            self.llama.config().cache_bytes(self.context(context)),
+            self.decoder
+                .config()
+                .cache_bytes(Keep::Halves, self.context(context)),
         )
     }
 }

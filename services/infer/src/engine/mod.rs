@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{oneshot, watch};
 
+use crate::kernels::Pool;
 use crate::library::Model;
 use crate::memory::Limits;
 use crate::options::KeepAlive;
@@ -59,12 +60,16 @@ impl Engine {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(limits: Limits) -> std::io::Result<(Self, oneshot::Receiver<bool>)> {
+    pub fn start(
+        limits: Limits,
+        threads: usize,
+    ) -> std::io::Result<(Self, oneshot::Receiver<bool>)> {
         let (commands, receiver) = sync_channel(MAX_WAITING);
         let (publish, status) = watch::channel(None);
         let stopping = Arc::new(AtomicBool::new(false));
         let (done, ended) = oneshot::channel();
         let worker = Worker {
+            pool: Pool::new(threads)?,
             limits,
             stopping: stopping.clone(),
             loaded: None,
@@ -117,6 +122,7 @@ impl Engine {
 }
 
 struct Worker {
+    pool: Pool,
     limits: Limits,
     stopping: Arc<AtomicBool>,
     loaded: Option<Loaded>,
@@ -202,7 +208,7 @@ impl Worker {
             Prompt::Load | Prompt::Unload => Ok(Summary::empty("load")),
             #[cfg(test)]
             Prompt::Panic => panic!("a test asked for it"),
-            _ => generation::run(loaded, job, &self.stopping),
+            _ => generation::run(&self.pool, loaded, job, &self.stopping),
         };
         self.keep(job.keep_alive, job.settings.context);
         outcome.map(|mut summary| {

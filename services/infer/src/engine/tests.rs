@@ -44,7 +44,7 @@ fn hello() -> Prompt {
 
 #[test]
 fn a_panic_is_an_error_and_the_engine_lives_on() {
-    let (engine, mut ended) = Engine::start(Limits::default()).unwrap();
+    let (engine, mut ended) = Engine::start(Limits::default(), 2).unwrap();
     assert!(matches!(ask(&engine, hello()), Event::Done(_)));
     for _ in 0..3 {
         let Event::Failed(failure) = ask(&engine, Prompt::Panic) else {
@@ -64,7 +64,7 @@ fn a_panic_is_an_error_and_the_engine_lives_on() {
 
 #[test]
 fn two_panics_in_a_row_end_the_engine() {
-    let (engine, ended) = Engine::start(Limits::default()).unwrap();
+    let (engine, ended) = Engine::start(Limits::default(), 2).unwrap();
     assert!(matches!(ask(&engine, Prompt::Panic), Event::Failed(_)));
     assert!(matches!(ask(&engine, Prompt::Panic), Event::Failed(_)));
     assert_eq!(ended.blocking_recv(), Ok(false));
@@ -72,7 +72,7 @@ fn two_panics_in_a_row_end_the_engine() {
 
 #[test]
 fn a_client_that_has_left_costs_nothing() {
-    let (engine, _ended) = Engine::start(Limits::default()).unwrap();
+    let (engine, _ended) = Engine::start(Limits::default(), 2).unwrap();
     let (mut endless, events) = job(hello(), KeepAlive::Forever);
     endless.settings.predict = None;
     endless.settings.context = usize::MAX;
@@ -83,7 +83,7 @@ fn a_client_that_has_left_costs_nothing() {
 
 #[test]
 fn an_unused_model_is_unloaded() {
-    let (engine, _ended) = Engine::start(Limits::default()).unwrap();
+    let (engine, _ended) = Engine::start(Limits::default(), 2).unwrap();
     let (short, mut events) = job(hello(), KeepAlive::For(Duration::from_millis(1)));
     let mut status = engine.status.clone();
     engine.submit(short).unwrap();
@@ -99,7 +99,7 @@ fn an_unused_model_is_unloaded() {
 
 #[test]
 fn stopping_refuses_those_that_wait() {
-    let (engine, ended) = Engine::start(Limits::default()).unwrap();
+    let (engine, ended) = Engine::start(Limits::default(), 2).unwrap();
     let (mut long, mut events) = job(hello(), KeepAlive::Forever);
     long.settings.predict = None;
     engine.submit(long).unwrap();

@@ -1,45 +1,48 @@
-//! The keys and values of the tokens that a generation has seen.
+//! The keys and values of the tokens that a sequence has seen, in pages.
+//!
+//! A page holds a few dozen tokens of all layers. Sequences that begin alike share their first
+//! pages; only the last one is written to, so it is always its sequence's own.
 
-use candle_core::{DType, Device, Tensor};
+use std::sync::Arc;
 
-use super::{Config, Error};
+use super::Config;
+use crate::kernels::{Keep, PAGE};
 
-/// Tokens that a new cache has room for; it doubles when it is full.
-const FIRST_ROOM: usize = 128;
-
-/// What attention remembers, of all layers.
-pub struct Cache {
-    layers: Vec<Layer>,
-    tokens: usize,
-    limit: usize,
+/// Keys and values of up to [`PAGE`] tokens in all layers.
+#[derive(Debug, Clone)]
+pub struct Page {
+    words: Vec<u16>,
 }
 
-/// One layer's keys and values: heads × room × head width, of which `tokens` are filled.
-struct Layer {
-    keys: Tensor,
-    values: Tensor,
+/// What attention remembers of one sequence.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    pages: Vec<Arc<Page>>,
+    tokens: usize,
+    limit: usize,
+    layers: usize,
+    keep: Keep,
+    page_words: usize,
 }
 
 impl Cache {
     /// An empty cache that will hold at most `limit` tokens.
-    ///
-    /// # Errors
-    /// When candle refuses.
-    pub fn new(config: &Config, limit: usize) -> Result<Self, Error> {
-        let shape = (config.kv_heads, limit.min(FIRST_ROOM), config.head_width);
-        let layers = (0..config.layers)
-            .map(|_| {
-                Ok(Layer {
-                    keys: Tensor::zeros(shape, DType::F32, &Device::Cpu)?,
-                    values: Tensor::zeros(shape, DType::F32, &Device::Cpu)?,
-                })
-            })
-            .collect::<Result<_, Error>>()?;
-        Ok(Self {
-            layers,
+    #[must_use]
+    pub fn new(config: &Config, keep: Keep, limit: usize) -> Self {
+        Self {
+            pages: Vec::new(),
             tokens: 0,
             limit,
-        })
+            layers: config.layers,
+            keep,
+            page_words: 2 * config.kv_width() * PAGE * keep.words(),
+        }
+    }
+
+    /// How it keeps keys and values.
+    #[must_use]
+    pub fn keep(&self) -> Keep {
+        self.keep
     }
 
     /// Tokens in the cache.
@@ -54,42 +57,63 @@ impl Cache {
         self.limit - self.tokens
     }
 
-    /// Counts `count` tokens as seen, after every layer has appended them.
+    /// The same sequence, with another limit, cut after its first `tokens` tokens. Whole pages are
+    /// shared.
+    #[must_use]
+    pub fn beginning(&self, tokens: usize, limit: usize) -> Self {
+        let mut copy = self.clone();
+        copy.limit = limit;
+        copy.cut(tokens.min(limit));
+        copy
+    }
+
+    /// Forgets all but the first `tokens` tokens.
+    pub fn cut(&mut self, tokens: usize) {
+        self.tokens = self.tokens.min(tokens);
+        self.pages.truncate(self.tokens.div_ceil(PAGE));
+    }
+
+    /// Bytes that it takes, shared pages included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.pages.len() * self.layers * self.page_words * size_of::<u16>()
+    }
+
+    /// Makes room for `count` more tokens, in pages of its own.
+    pub(super) fn reserve(&mut self, count: usize) {
+        if let Some(last) = self.pages.last_mut()
+            && self.tokens % PAGE != 0
+        {
+            // Copies the page if another sequence has it, too.
+            Arc::make_mut(last);
+        }
+        let pages = (self.tokens + count).div_ceil(PAGE);
+        let words = self.layers * self.page_words;
+        self.pages.resize_with(pages, || {
+            Arc::new(Page {
+                words: vec![0; words],
+            })
+        });
+    }
+
+    /// Counts `count` tokens as seen, after every layer has put them.
     pub(super) fn advance(&mut self, count: usize) {
         self.tokens += count;
     }
 
-    /// Appends a layer's new keys and values (heads × new × head width); returns all so far.
-    pub(super) fn append(
-        &mut self,
-        layer: usize,
-        keys: &Tensor,
-        values: &Tensor,
-    ) -> Result<(Tensor, Tensor), Error> {
-        let (start, limit) = (self.tokens, self.limit);
-        let end = start + keys.dim(1)?;
-        let layer = &mut self.layers[layer];
-        layer.keys = grown(&layer.keys, start, end, limit)?;
-        layer.values = grown(&layer.values, start, end, limit)?;
-        layer.keys.slice_set(keys, 1, start)?;
-        layer.values.slice_set(values, 1, start)?;
-        Ok((
-            layer.keys.narrow(1, 0, end)?,
-            layer.values.narrow(1, 0, end)?,
-        ))
+    /// A layer's part of the page of a token to come, and the token's place in it.
+    pub(super) fn page_mut(&mut self, layer: usize, token: usize) -> (&mut [u16], usize) {
+        let page = Arc::get_mut(&mut self.pages[token / PAGE])
+            .expect("pages that are written to were made this sequence's own by `reserve`");
+        let part = &mut page.words[layer * self.page_words..][..self.page_words];
+        (part, token % PAGE)
     }
-}
 
-/// The same tensor with room for `needed` tokens, of which `filled` are kept.
-fn grown(tensor: &Tensor, filled: usize, needed: usize, limit: usize) -> Result<Tensor, Error> {
-    let (heads, room, width) = tensor.dims3()?;
-    if needed <= room {
-        return Ok(tensor.clone());
+    /// A layer's parts of all pages.
+    pub(super) fn pages(&self, layer: usize) -> Vec<&[u16]> {
+        self.pages
+            .iter()
+            .map(|page| &page.words[layer * self.page_words..][..self.page_words])
+            .collect()
     }
-    let room = (room * 2).max(needed).min(limit.max(needed));
-    let larger = Tensor::zeros((heads, room, width), DType::F32, &Device::Cpu)?;
-    if filled > 0 {
-        larger.slice_set(&tensor.narrow(1, 0, filled)?.contiguous()?, 1, 0)?;
-    }
-    Ok(larger)
 }

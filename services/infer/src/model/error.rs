@@ -16,13 +16,13 @@ pub enum Error {
         /// What the file says.
         found: String,
         /// What the engine has.
-        allowed: &'static str,
+        allowed: String,
     },
     /// A hyperparameter that the engine does not know how to honour.
     #[error("the model's {what} is {found}, allowed: {allowed}")]
     Unsupported {
         /// Which.
-        what: &'static str,
+        what: String,
         /// What the file says.
         found: String,
         /// What would do.
@@ -57,7 +57,7 @@ pub enum Error {
         "the model computed something that is no finite number; its weights are probably damaged"
     )]
     NotFinite,
-    /// candle refused an operation.
-    #[error("cannot compute: {0}")]
-    Compute(#[from] candle_core::Error),
+    /// The weights could not be read when they were used first.
+    #[error("cannot read the model's weights")]
+    Weights(#[source] std::io::Error),
 }

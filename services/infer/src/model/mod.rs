@@ -1,16 +1,18 @@
-//! The Llama architecture in candle's operations.
+//! Decoder models: tokens in, logits of the next token out.
+//!
+//! One computation serves all architectures; what differs between them is in [`Config`], and in
+//! which tensors a file has.
 
-mod attention;
 mod cache;
 mod config;
+mod decoder;
 mod error;
-mod feed_forward;
-mod llama;
+mod layer;
 mod rope;
 mod weights;
 
-pub use cache::Cache;
-pub use config::Config;
+pub use cache::{Cache, Page};
+pub use config::{Activation, Config, Pairing};
+pub use decoder::{Decoder, Part, Wanted};
 pub use error::Error;
-pub use llama::Llama;
-pub use weights::{Weights, loaded_bytes};
+pub use weights::{Linear, Stored, Tensors, Weights};

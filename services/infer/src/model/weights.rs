@@ -4,141 +4,169 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use candle_core::quantized::{QMatMul, QStorage, QTensor};
-use candle_core::{Device, Module, Tensor};
-
-use super::{Config, Error};
+use super::Error;
 use crate::gguf::{self, Kind};
+use crate::kernels::{Format, Matrix, unpacked};
 
-/// candle's packed copies are tiles of so many rows and columns (its `repack_x86`).
-const TILE_ROWS: usize = 16;
-const TILE_COLUMNS: usize = 256;
-
-/// An open file and its checked header.
-pub struct Weights<'a> {
-    header: &'a gguf::File,
-    file: &'a File,
+/// Where a tensor lies.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its file.
+    pub file: Arc<File>,
+    /// Its first byte in the file.
+    pub offset: u64,
+    /// How its numbers are stored.
+    pub format: Format,
+    /// Dimensions, slowest first.
+    pub shape: Vec<usize>,
 }
 
-impl<'a> Weights<'a> {
-    /// The tensors of `file`, whose header is `header`.
-    #[must_use]
-    pub fn new(header: &'a gguf::File, file: &'a File) -> Self {
-        Self { header, file }
+/// A model's tensors by the names that GGUF gives them, wherever they come from.
+pub trait Tensors {
+    /// Where a tensor lies, if there is one of that name. What is told must be inside the file.
+    fn find(&self, name: &str) -> Option<Stored>;
+
+    /// Whether there is a tensor.
+    fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
     }
 
-    /// Whether the file has a tensor.
-    #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        self.header.tensors.contains_key(name)
-    }
-
-    /// A matrix as the file stores it, of exactly this shape.
+    /// A matrix of exactly this shape.
     ///
     /// # Errors
-    /// When it is missing, of another shape, or unreadable.
-    pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
-        let quantized = Arc::new(self.load(name, &[rows, columns])?);
-        let product = match quantized.dtype() {
-            // Wide floats go through candle's blocked matrix product, which prompts profit from.
-            candle_core::quantized::GgmlDType::F32 => QMatMul::from_arc(quantized)?,
-            // Everything else is computed with as it is stored; `from_arc` would blow F16 up.
-            _ => QMatMul::QTensor(quantized),
-        };
-        Ok(Matrix { product })
+    /// When it is missing, or of another shape.
+    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
+        self.part(name, rows, 0..rows, columns)
+    }
+
+    /// Some rows of a matrix of `all` rows.
+    ///
+    /// # Errors
+    /// As [`Self::matrix`].
+    fn part(
+        &self,
+        name: &str,
+        all: usize,
+        rows: std::ops::Range<usize>,
+        columns: usize,
+    ) -> Result<Matrix, Error> {
+        let stored = self.shaped(name, &[all, columns])?;
+        if columns % stored.format.block_columns() != 0 {
+            return Err(Error::Unsupported {
+                what: format!("{name}'s columns"),
+                found: columns.to_string(),
+                allowed: format!("a multiple of {}", stored.format.block_columns()),
+            });
+        }
+        let start = (rows.start * stored.format.row_bytes(columns)) as u64;
+        Ok(Matrix::new(
+            stored.file,
+            stored.offset + start,
+            stored.format,
+            rows.len(),
+            columns,
+        ))
     }
 
     /// A vector of 32-bit floats.
     ///
     /// # Errors
-    /// As [`Self::matrix`].
-    pub fn vector(&self, name: &str, length: usize) -> Result<Tensor, Error> {
-        Ok(self.load(name, &[length])?.dequantize(&Device::Cpu)?)
+    /// When it is missing, of another shape, or unreadable.
+    fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, Error> {
+        let stored = self.shaped(name, &[length])?;
+        let mut bytes = vec![0; stored.format.row_bytes(length)];
+        let read = stored.file.read_exact_at(&mut bytes, stored.offset);
+        read.map_err(|source| Error::Read {
+            name: name.to_owned(),
+            source,
+        })?;
+        Ok(unpacked(stored.format, &bytes, length))
     }
 
-    fn load(&self, name: &str, shape: &[usize]) -> Result<QTensor, Error> {
-        let tensor = self
-            .header
-            .tensors
-            .get(name)
-            .ok_or_else(|| Error::Missing {
-                name: name.to_owned(),
-            })?;
-        if tensor.shape != shape {
-            return Err(Error::Shape {
-                name: name.to_owned(),
-                found: tensor.shape.clone(),
-                allowed: shape.to_vec(),
-            });
+    /// A vector, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::vector`].
+    fn optional_vector(&self, name: &str, length: usize) -> Result<Option<Vec<f32>>, Error> {
+        if self.has(name) {
+            self.vector(name, length).map(Some)
+        } else {
+            Ok(None)
         }
-        // The header's check has bounded this by the file's length.
-        let mut bytes = vec![0; tensor.bytes as usize];
-        self.file
-            .read_exact_at(&mut bytes, tensor.offset)
-            .map_err(|source| Error::Read {
-                name: name.to_owned(),
-                source,
-            })?;
-        let storage = QStorage::from_data(bytes.into(), &Device::Cpu, tensor.kind.candle())?;
-        Ok(QTensor::new(storage, shape)?)
     }
-}
 
-/// A weight matrix that rows of activations are multiplied with.
-#[derive(Debug, Clone)]
-pub struct Matrix {
-    product: QMatMul,
-}
-
-impl Matrix {
-    /// `rows × columns` activations to `rows × outputs`.
+    /// A tensor of exactly this shape.
     ///
     /// # Errors
-    /// When candle refuses.
-    pub fn forward(&self, activations: &Tensor) -> Result<Tensor, Error> {
-        Ok(self.product.forward(activations)?)
-    }
-
-    /// The rows of `tokens`, as 32-bit floats.
-    ///
-    /// # Errors
-    /// When a token is beyond the last row.
-    pub fn rows(&self, tokens: &Tensor) -> Result<Tensor, Error> {
-        Ok(self.product.embedding(tokens)?)
+    /// When it is missing, or of another shape.
+    fn shaped(&self, name: &str, shape: &[usize]) -> Result<Stored, Error> {
+        let stored = self.find(name).ok_or_else(|| Error::Missing {
+            name: name.to_owned(),
+        })?;
+        if stored.shape == shape {
+            return Ok(stored);
+        }
+        Err(Error::Shape {
+            name: name.to_owned(),
+            found: stored.shape,
+            allowed: shape.to_vec(),
+        })
     }
 }
 
-/// Memory that the model takes once it has computed: the weights, and the packed copies that
-/// candle makes of some of them at their first use.
-#[must_use]
-pub fn loaded_bytes(header: &gguf::File, config: &Config, context: usize) -> u64 {
-    let weights: u64 = header
-        .tensors
-        .values()
-        .map(|t| t.bytes + packed_bytes(t))
-        .sum();
-    // A tensor's bytes pass through a buffer of their own while they are read.
-    let largest = header.tensors.values().map(|t| t.bytes).max().unwrap_or(0);
-    weights + largest + config.cache_bytes(context)
+/// A matrix, and what is added to its product.
+#[derive(Clone)]
+pub struct Linear {
+    /// The weights.
+    pub matrix: Matrix,
+    /// One for each row.
+    pub bias: Option<Vec<f32>>,
 }
 
-/// Size of candle 0.11's tiles for one tensor: with AVX2, Q4_K and Q6_K always get them.
-/// (Q8_0 gets them with VNNI; counting that everywhere errs on the safe side.)
-fn packed_bytes(tensor: &gguf::Tensor) -> u64 {
-    let &[rows, columns] = tensor.shape.as_slice() else {
-        return 0;
-    };
-    if rows % TILE_ROWS != 0 || columns % TILE_COLUMNS != 0 {
-        return 0;
+impl Linear {
+    /// Adds the bias to each row of `out`.
+    pub(super) fn add_bias(&self, out: &mut [f32]) {
+        if let Some(bias) = &self.bias {
+            for row in out.chunks_exact_mut(bias.len()) {
+                crate::kernels::add(row, bias);
+            }
+        }
     }
-    let tiles = tensor.elements() / (TILE_ROWS * TILE_COLUMNS) as u64;
-    match tensor.kind {
-        // 8 × 16 scales and as many minima in 32 bits, and 16 × 128 bytes of quants.
-        Kind::Q4K => tiles * (1024 + 2048),
-        // 16 × 16 scales in 32 bits, and a byte for each quant.
-        Kind::Q6K => tiles * (1024 + 4096),
-        // A 16-bit scale and 32 bytes for each row's block: as large as the original.
-        Kind::Q8_0 => tensor.bytes,
-        _ => 0,
+}
+
+/// The tensors of a GGUF file.
+pub struct Weights<'a> {
+    header: &'a gguf::File,
+    file: Arc<File>,
+}
+
+impl<'a> Weights<'a> {
+    /// The tensors of `file`, whose header is `header`.
+    #[must_use]
+    pub fn new(header: &'a gguf::File, file: Arc<File>) -> Self {
+        Self { header, file }
+    }
+}
+
+impl Tensors for Weights<'_> {
+    fn find(&self, name: &str) -> Option<Stored> {
+        let tensor = self.header.tensors.get(name)?;
+        Some(Stored {
+            file: self.file.clone(),
+            offset: tensor.offset,
+            format: format(tensor.kind),
+            shape: tensor.shape.clone(),
+        })
+    }
+}
+
+fn format(kind: Kind) -> Format {
+    match kind {
+        Kind::F32 => Format::F32,
+        Kind::F16 => Format::F16,
+        Kind::Q4_0 => Format::Q4_0,
+        Kind::Q8_0 => Format::Q8_0,
+        Kind::Q4K => Format::Q4K,
+        Kind::Q6K => Format::Q6K,
     }
 }

@@ -1,0 +1,180 @@
+//! The other side of a matrix product: rows of floats, and the same as bytes with scales.
+
+use super::lanes::Lanes;
+use super::{Isa, for_isa};
+
+/// How activations are made into bytes for a format of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grain {
+    /// Not at all.
+    Floats,
+    /// A scale for each 32.
+    Of32,
+    /// A scale for each 256, and sums of each 16 and 32.
+    Of256,
+}
+
+/// Rows of activations.
+#[derive(Debug)]
+pub(super) struct Activations {
+    grain: Grain,
+    rows: usize,
+    columns: usize,
+    floats: *const f32,
+    bytes: Vec<i8>,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+    sums_of_16: Vec<i16>,
+    sums_of_32: Vec<i16>,
+}
+
+// SAFETY: the floats are only read, for as long as `new`'s caller lends them.
+unsafe impl Sync for Activations {}
+
+/// One row, as the tiles read it. What a grain does not have points to nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    /// The numbers.
+    pub bytes: *const i8,
+    /// A scale for each block.
+    pub scales: *const f32,
+    /// Eight times the sum of each 32: what weights stored 8 too large add too much.
+    pub sums: *const i32,
+    /// Sums of each 16.
+    pub sums_of_16: *const i16,
+    /// Sums of each 32.
+    pub sums_of_32: *const i16,
+}
+
+impl Activations {
+    /// Takes `rows` rows of `columns` floats.
+    ///
+    /// # Safety
+    /// `floats` must stay as they are for as long as the result is used.
+    pub unsafe fn new(isa: Isa, grain: Grain, floats: &[f32], columns: usize) -> Self {
+        let rows = floats.len() / columns;
+        let block = match grain {
+            Grain::Floats => columns.max(1),
+            Grain::Of32 => 32,
+            Grain::Of256 => 256,
+        };
+        let (mut blocks, mut fine) = (rows * (columns / block), 0);
+        let mut bytes = rows * columns;
+        match grain {
+            Grain::Floats => (blocks, bytes) = (0, 0),
+            Grain::Of32 => {}
+            Grain::Of256 => fine = rows * (columns / 16),
+        }
+        let mut this = Self {
+            grain,
+            rows,
+            columns,
+            floats: floats.as_ptr(),
+            bytes: vec![0; bytes],
+            scales: vec![0.0; blocks],
+            sums: vec![0; if grain == Grain::Of32 { blocks } else { 0 }],
+            sums_of_16: vec![0; fine],
+            sums_of_32: vec![0; fine / 2],
+        };
+        if grain != Grain::Floats {
+            let to = &mut this;
+            // SAFETY: `isa` was found on this machine.
+            unsafe {
+                for_isa!(isa, quantize(to, floats, block): (&mut Activations, &[f32], usize));
+            }
+        }
+        this
+    }
+
+    /// Numbers in a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How they were made into bytes.
+    pub fn grain(&self) -> Grain {
+        self.grain
+    }
+
+    /// A row as bytes.
+    #[inline(always)]
+    pub fn row(&self, row: usize) -> Row {
+        let (columns, per_block) = (self.columns, self.scales.len() / self.rows);
+        Row {
+            bytes: self.bytes[row * columns..].as_ptr(),
+            scales: self.scales[row * per_block..].as_ptr(),
+            sums: self.sums.as_ptr().wrapping_add(row * per_block),
+            sums_of_16: self.sums_of_16.as_ptr().wrapping_add(row * columns / 16),
+            sums_of_32: self.sums_of_32.as_ptr().wrapping_add(row * columns / 32),
+        }
+    }
+
+    /// A row as floats.
+    #[inline(always)]
+    pub fn floats(&self, row: usize) -> *const f32 {
+        self.floats.wrapping_add(row * self.columns)
+    }
+}
+
+/// Makes floats into bytes, block by block: the largest becomes 127.
+#[inline(always)]
+unsafe fn quantize<L: Lanes>(to: &mut Activations, floats: &[f32], block: usize) {
+    let grain = to.grain;
+    for (index, (floats, bytes)) in floats
+        .chunks_exact(block)
+        .zip(to.bytes.chunks_exact_mut(block))
+        .enumerate()
+    {
+        // SAFETY: eight floats at a time, of a multiple of eight.
+        let largest = unsafe { largest::<L>(floats) };
+        let scale = largest / 127.0;
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        // What is not a number stays none, for whoever looks at the result.
+        to.scales[index] = match grain {
+            // As llama.cpp stores it, so that results are the same to the last digits.
+            Grain::Of32 => half::f16::from_f32(scale).to_f32(),
+            _ => scale,
+        };
+        for (byte, float) in bytes.iter_mut().zip(floats) {
+            *byte = (float * inverse).round_ties_even() as i32 as i8;
+        }
+        match grain {
+            Grain::Of256 => {
+                let sums = &mut to.sums_of_16[index * 16..index * 16 + 16];
+                for (sum, bytes) in sums.iter_mut().zip(bytes.chunks_exact(16)) {
+                    *sum = bytes.iter().map(|&byte| i16::from(byte)).sum();
+                }
+                let halves = &mut to.sums_of_32[index * 8..index * 8 + 8];
+                for (half, sums) in halves.iter_mut().zip(sums.chunks_exact(2)) {
+                    *half = sums[0] + sums[1];
+                }
+            }
+            _ => to.sums[index] = 8 * bytes.iter().map(|&byte| i32::from(byte)).sum::<i32>(),
+        }
+    }
+}
+
+/// The largest magnitude; NaN when one is none.
+#[inline(always)]
+unsafe fn largest<L: Lanes>(floats: &[f32]) -> f32 {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut largest = L::splat(0.0);
+        // A sum of products with zero is zero, or not a number if one of them is not finite.
+        let mut sound = L::splat(0.0);
+        for eight in floats.chunks_exact(8) {
+            let eight = L::load(eight.as_ptr());
+            let negative = L::mul(eight, L::splat(-1.0));
+            largest = L::max(L::max(eight, negative), largest);
+            sound = L::fma(eight, L::splat(0.0), sound);
+        }
+        let mut all = [0.0; 8];
+        L::put(all.as_mut_ptr(), largest);
+        all.into_iter().fold(0.0, f32::max) + L::sum(sound)
+    }
+}

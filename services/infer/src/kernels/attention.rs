@@ -1,0 +1,315 @@
+//! Attention over pages of keys and values.
+//!
+//! A page holds [`PAGE`] tokens of one layer as halves or floats, packed like weights: keys as groups of eight
+//! tokens, values as groups of eight numbers, so that both sides are products like all others. Pages
+//! that several sequences begin with are shared; see `model::cache`.
+
+use half::f16;
+
+use super::lanes::Lanes;
+use super::matrix::Pieces;
+use super::tiles::{Number, numbers};
+use super::vectors::shares;
+use super::{Isa, Pool, for_isa};
+
+/// Tokens of a page.
+pub const PAGE: usize = 64;
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// As 16-bit floats.
+    Halves,
+    /// As 32-bit floats.
+    Floats,
+}
+
+impl Keep {
+    /// Sixteen-bit words of a number.
+    #[must_use]
+    pub const fn words(self) -> usize {
+        match self {
+            Keep::Halves => 1,
+            Keep::Floats => 2,
+        }
+    }
+}
+
+/// The shape of a layer's attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; each serves `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// Numbers of a head, a multiple of eight.
+    pub width: usize,
+    /// How keys and values are kept.
+    pub keep: Keep,
+    /// Scores are multiplied by it.
+    pub scale: f32,
+    /// A token sees only so many, itself among them; None for all.
+    pub window: Option<usize>,
+    /// Scores are bent to stay below it (Gemma 2); None for not at all.
+    pub cap: Option<f32>,
+}
+
+/// One sequence's part of a batch.
+#[derive(Debug)]
+pub struct Stretch<'a> {
+    /// Its pages of this layer, the new tokens' keys and values in them.
+    pub pages: Vec<&'a [u16]>,
+    /// Tokens before the new ones.
+    pub seen: usize,
+    /// The new tokens' rows in the batch.
+    pub rows: std::ops::Range<usize>,
+}
+
+/// New tokens of one sequence that one piece of work attends with: their scores stay near.
+const TOKENS: usize = 8;
+
+impl Attention {
+    /// Words of a page: keys, then values.
+    #[must_use]
+    pub fn page_words(&self) -> usize {
+        2 * self.kv_heads * self.width * PAGE * self.keep.words()
+    }
+
+    /// Puts a token's keys and values (each kv_heads × width) into its page.
+    pub fn put(&self, page: &mut [u16], place: usize, keys: &[f32], values: &[f32]) {
+        assert_eq!(page.len(), self.page_words(), "a whole page");
+        assert!(place < PAGE, "a place of the page");
+        let width = self.width;
+        let (key_page, value_page) = page.split_at_mut(self.page_words() / 2);
+        let heads = keys.chunks_exact(width).zip(values.chunks_exact(width));
+        for (head, (keys, values)) in heads.enumerate() {
+            let from = head * width * PAGE + place / 8 * 8 * width + place % 8;
+            for (column, key) in keys.iter().enumerate() {
+                self.set(key_page, from + 8 * column, *key);
+            }
+            for (eight, values) in values.chunks_exact(8).enumerate() {
+                let from = head * width * PAGE + eight * 8 * PAGE + 8 * place;
+                for (to, value) in (from..).zip(values) {
+                    self.set(value_page, to, *value);
+                }
+            }
+        }
+    }
+
+    fn set(&self, words: &mut [u16], place: usize, number: f32) {
+        match self.keep {
+            Keep::Halves => words[place] = f16::from_f32(number).to_bits(),
+            Keep::Floats => {
+                let bits = number.to_bits();
+                // In the machine's order, as they are read.
+                let halves: [u16; 2] = if cfg!(target_endian = "little") {
+                    [bits as u16, (bits >> 16) as u16]
+                } else {
+                    [(bits >> 16) as u16, bits as u16]
+                };
+                words[2 * place..2 * place + 2].copy_from_slice(&halves);
+            }
+        }
+    }
+
+    /// Attends from each new token (`queries`: rows × heads × width, already turned) to those
+    /// before it and itself, into `out` of the same shape.
+    ///
+    /// # Panics
+    /// When a stretch has too few pages or rows beyond the batch.
+    pub fn run(
+        &self,
+        pool: &Pool,
+        isa: Isa,
+        queries: &[f32],
+        stretches: &[Stretch<'_>],
+        out: &mut [f32],
+    ) {
+        let row = self.heads * self.width;
+        assert_eq!(queries.len(), out.len(), "as many numbers");
+        let mut parts = Vec::new();
+        for stretch in stretches {
+            assert!(stretch.rows.end * row <= queries.len(), "rows of the batch");
+            let total = stretch.seen + stretch.rows.len();
+            assert!(stretch.pages.len() * PAGE >= total, "pages for all tokens");
+            for start in stretch.rows.clone().step_by(TOKENS) {
+                let tokens = start..(start + TOKENS).min(stretch.rows.end);
+                // Late tokens see most: they go first, so that no thread is left with them.
+                parts.extend((0..self.kv_heads).map(|head| (stretch, head, tokens.clone())));
+            }
+        }
+        parts.reverse();
+        let (queries, out) = (queries.as_ptr() as usize, Pieces::new(out, 1));
+        pool.run(parts.len(), &|index| {
+            let (stretch, head, tokens) = &parts[index];
+            let part = &Part {
+                shape: self,
+                stretch,
+                head: *head,
+                tokens: tokens.clone(),
+                queries: queries as *const f32,
+                out: out.start(),
+            };
+            // SAFETY: the set was found on this machine; the assertions above bound what is read
+            // and written, and no other part has this head and these tokens.
+            unsafe {
+                match self.keep {
+                    Keep::Halves => for_isa!(isa, attend[u16](part): (&Part<'_>)),
+                    Keep::Floats => for_isa!(isa, attend[f32](part): (&Part<'_>)),
+                }
+            }
+        });
+    }
+}
+
+struct Part<'a> {
+    shape: &'a Attention,
+    stretch: &'a Stretch<'a>,
+    head: usize,
+    tokens: std::ops::Range<usize>,
+    queries: *const f32,
+    out: *mut f32,
+}
+
+impl Part<'_> {
+    /// Where the numbers of a row of scores are in the batch: tokens, and of each its heads.
+    #[inline(always)]
+    fn place(&self, row: usize) -> usize {
+        let group = self.shape.heads / self.shape.kv_heads;
+        let (token, head) = (
+            self.tokens.start + row / group,
+            self.head * group + row % group,
+        );
+        (token * self.shape.heads + head) * self.shape.width
+    }
+}
+
+#[inline(always)]
+unsafe fn attend<L: Lanes, N: Number>(part: &Part<'_>) {
+    let shape = part.shape;
+    let rows = part.tokens.len() * (shape.heads / shape.kv_heads);
+    // Tokens that this part's last one sees.
+    let before = part.stretch.seen + (part.tokens.start - part.stretch.rows.start);
+    let total = before + part.tokens.len();
+    let first = match shape.window {
+        Some(window) => (before + 1).saturating_sub(window) / PAGE,
+        None => 0,
+    };
+    let pages = first..total.div_ceil(PAGE);
+    let stride = pages.len() * PAGE;
+    let mut scores = vec![0.0_f32; rows * stride];
+    // SAFETY: the caller's; scores have room for all rows and pages.
+    unsafe {
+        for page in pages.clone() {
+            let keys = part.stretch.pages[page].as_ptr().cast::<N>();
+            let keys = keys.add(part.head * shape.width * PAGE);
+            let tokens = PAGE.min(total - page * PAGE);
+            let to = scores.as_mut_ptr().add((page - first) * PAGE);
+            let mut row = 0;
+            while row < rows {
+                row += match rows - row {
+                    6.. => score::<L, N, 6>(part, keys, tokens, row, to, stride),
+                    4.. => score::<L, N, 4>(part, keys, tokens, row, to, stride),
+                    2.. => score::<L, N, 2>(part, keys, tokens, row, to, stride),
+                    _ => score::<L, N, 1>(part, keys, tokens, row, to, stride),
+                };
+            }
+        }
+        let group = shape.heads / shape.kv_heads;
+        for (row, scores) in scores.chunks_exact_mut(stride).enumerate() {
+            let sees = before + row / group + 1 - first * PAGE;
+            let hidden = match shape.window {
+                Some(window) => sees.saturating_sub(window),
+                None => 0,
+            };
+            if let Some(cap) = shape.cap {
+                for score in &mut scores[hidden..sees] {
+                    *score = (*score / cap).tanh() * cap;
+                }
+            }
+            scores[..hidden].fill(0.0);
+            shares::<L>(&mut scores[hidden..sees]);
+            scores[sees..].fill(0.0);
+        }
+        for page in pages.clone() {
+            let values = part.stretch.pages[page].as_ptr().cast::<N>();
+            let values = values.add((shape.kv_heads + part.head) * shape.width * PAGE);
+            let tokens = PAGE.min(total - page * PAGE);
+            let from = scores.as_ptr().add((page - first) * PAGE);
+            let fresh = page == first;
+            let mut row = 0;
+            while row < rows {
+                row += match rows - row {
+                    6.. => mix::<L, N, 6>(part, values, tokens, row, from, stride, fresh),
+                    4.. => mix::<L, N, 4>(part, values, tokens, row, from, stride, fresh),
+                    2.. => mix::<L, N, 2>(part, values, tokens, row, from, stride, fresh),
+                    _ => mix::<L, N, 1>(part, values, tokens, row, from, stride, fresh),
+                };
+            }
+        }
+    }
+}
+
+/// The scores of `T` rows with a page's tokens.
+#[inline(always)]
+unsafe fn score<L: Lanes, N: Number, const T: usize>(
+    part: &Part<'_>,
+    keys: *const N,
+    tokens: usize,
+    row: usize,
+    to: *mut f32,
+    stride: usize,
+) -> usize {
+    let width = part.shape.width;
+    // SAFETY: the caller's; a page is whole, whatever of it is filled.
+    unsafe {
+        let x = std::array::from_fn(|index| part.queries.add(part.place(row + index)));
+        let scale = L::splat(part.shape.scale);
+        for eight in 0..tokens.div_ceil(8) {
+            let sums = numbers::<L, N, T>(keys.add(8 * width * eight), x, width);
+            for (index, sums) in sums.into_iter().enumerate() {
+                L::put(
+                    to.add((row + index) * stride + 8 * eight),
+                    L::mul(sums, scale),
+                );
+            }
+        }
+    }
+    T
+}
+
+/// Adds a page's values in the shares of `T` rows to the result.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "an inner loop, called from one place"
+)]
+#[inline(always)]
+unsafe fn mix<L: Lanes, N: Number, const T: usize>(
+    part: &Part<'_>,
+    values: *const N,
+    tokens: usize,
+    row: usize,
+    from: *const f32,
+    stride: usize,
+    fresh: bool,
+) -> usize {
+    // SAFETY: the caller's.
+    unsafe {
+        let x = std::array::from_fn(|index| from.add((row + index) * stride));
+        for eight in 0..part.shape.width / 8 {
+            let sums = numbers::<L, N, T>(values.add(8 * PAGE * eight), x, tokens);
+            for (index, sums) in sums.into_iter().enumerate() {
+                let to = part.out.add(part.place(row + index) + 8 * eight);
+                L::put(
+                    to,
+                    if fresh {
+                        sums
+                    } else {
+                        L::add(sums, L::load(to))
+                    },
+                );
+            }
+        }
+    }
+    T
+}

@@ -1,0 +1,100 @@
+//! The vocabulary of the matrix kernels: eight rows side by side, whatever the machine's registers
+//! are called. Each instruction set says these words in its own way; the kernels are written once.
+//!
+//! Every function here may only be called where the instruction set was found at run time, and with
+//! pointers that reach as far as it says: that is what `unsafe` means for all of them.
+
+/// Eight lanes, one for each row of a group.
+pub(super) trait Lanes {
+    /// 32 bytes: four numbers of each row.
+    type Bytes: Copy;
+    /// Two 16-bit numbers of each row.
+    type Shorts: Copy;
+    /// Sums of products of unsigned and signed bytes, in whatever form is added fastest.
+    type Sums: Copy;
+    /// A 32-bit integer of each row.
+    type Ints: Copy;
+    /// A 32-bit float of each row.
+    type Floats: Copy;
+
+    /// 32 bytes from memory.
+    unsafe fn bytes(from: *const u8) -> Self::Bytes;
+    /// The same four bytes for each row.
+    unsafe fn four(from: *const i8) -> Self::Bytes;
+    /// The lower half of each byte.
+    unsafe fn low(bytes: Self::Bytes) -> Self::Bytes;
+    /// The upper half of each byte.
+    unsafe fn high(bytes: Self::Bytes) -> Self::Bytes;
+    /// Two bits of each byte, from `SHIFT` on, as bits 4 and 5.
+    unsafe fn crumb<const SHIFT: i32>(bytes: Self::Bytes) -> Self::Bytes;
+    /// Either's bits.
+    unsafe fn or(one: Self::Bytes, other: Self::Bytes) -> Self::Bytes;
+    /// 32 bytes to memory.
+    unsafe fn put_bytes(to: *mut u8, bytes: Self::Bytes);
+
+    /// Nothing summed yet.
+    unsafe fn no_sums() -> Self::Sums;
+    /// Adds the products of unsigned weights and signed activations. Between two totals the sum of
+    /// two neighbours' products must stay within 16 bits: eight times with weights below 16, twice
+    /// with weights below 64.
+    unsafe fn add_products(
+        sums: Self::Sums,
+        weights: Self::Bytes,
+        activations: Self::Bytes,
+    ) -> Self::Sums;
+    /// The sums of each row.
+    unsafe fn total(sums: Self::Sums) -> Self::Ints;
+    /// The sums of each row, times its number in `scales` (which holds it twice).
+    unsafe fn total_scaled(sums: Self::Sums, scales: Self::Shorts) -> Self::Ints;
+
+    /// Eight bytes as numbers from 0, each twice.
+    unsafe fn doubled(from: *const u8) -> Self::Shorts;
+    /// Eight bytes as numbers with a sign, each twice.
+    unsafe fn doubled_signed(from: *const u8) -> Self::Shorts;
+    /// Eight bytes from 0 beside eight others.
+    unsafe fn paired(first: *const u8, second: *const u8) -> Self::Shorts;
+    /// Eight bytes with a sign beside eight others.
+    unsafe fn paired_signed(first: *const u8, second: *const u8) -> Self::Shorts;
+    /// Adds the products of each row's two numbers with the two at `two`.
+    unsafe fn add_pair_products(
+        ints: Self::Ints,
+        shorts: Self::Shorts,
+        two: *const i16,
+    ) -> Self::Ints;
+
+    /// Zeros.
+    unsafe fn no_ints() -> Self::Ints;
+    /// The sum.
+    unsafe fn add_ints(one: Self::Ints, other: Self::Ints) -> Self::Ints;
+    /// Less the same number everywhere.
+    unsafe fn less(ints: Self::Ints, number: i32) -> Self::Ints;
+    /// Adds the products of signed weights and signed activations, none of which is -128.
+    unsafe fn add_signed_products(
+        ints: Self::Ints,
+        weights: Self::Bytes,
+        activations: Self::Bytes,
+    ) -> Self::Ints;
+
+    /// As floats.
+    unsafe fn floats(ints: Self::Ints) -> Self::Floats;
+    /// The same float everywhere.
+    unsafe fn splat(number: f32) -> Self::Floats;
+    /// Eight halves from memory.
+    unsafe fn halves(from: *const u16) -> Self::Floats;
+    /// Eight floats from memory.
+    unsafe fn load(from: *const f32) -> Self::Floats;
+    /// Eight floats to memory.
+    unsafe fn put(to: *mut f32, floats: Self::Floats);
+    /// The products.
+    unsafe fn mul(one: Self::Floats, other: Self::Floats) -> Self::Floats;
+    /// The sums.
+    unsafe fn add(one: Self::Floats, other: Self::Floats) -> Self::Floats;
+    /// one × other + more.
+    unsafe fn fma(one: Self::Floats, other: Self::Floats, more: Self::Floats) -> Self::Floats;
+    /// The larger.
+    unsafe fn max(one: Self::Floats, other: Self::Floats) -> Self::Floats;
+    /// All eight together.
+    unsafe fn sum(floats: Self::Floats) -> f32;
+    /// Asks for the memory at an address before it is needed; the address need not exist.
+    unsafe fn prefetch(at: *const u8);
+}

@@ -1,0 +1,356 @@
+//! A weight matrix: where it lies in its file, and packed once it has been used.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, OnceLock};
+
+use super::activations::{Activations, Grain};
+use super::packing::{GROUP, pack, unpack_row};
+use super::tiles::{self, Work};
+use super::{Isa, Pool, for_isa};
+
+/// How a matrix's numbers are stored, in the names of GGUF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// Four bits in blocks of 32.
+    Q4_0,
+    /// Eight bits in blocks of 32.
+    Q8_0,
+    /// Four bits in blocks of 256.
+    Q4K,
+    /// Six bits in blocks of 256.
+    Q6K,
+}
+
+impl Format {
+    /// Columns of one block.
+    #[must_use]
+    pub const fn block_columns(self) -> usize {
+        match self {
+            Format::F32 | Format::F16 => 1,
+            Format::Q4_0 | Format::Q8_0 => 32,
+            Format::Q4K | Format::Q6K => 256,
+        }
+    }
+
+    /// Bytes of one block.
+    #[must_use]
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            Format::F32 => 4,
+            Format::F16 => 2,
+            Format::Q4_0 => 18,
+            Format::Q8_0 => 34,
+            Format::Q4K => 144,
+            Format::Q6K => 210,
+        }
+    }
+
+    /// Bytes of a row of so many columns, which are whole blocks.
+    #[must_use]
+    pub const fn row_bytes(self, columns: usize) -> usize {
+        columns / self.block_columns() * self.block_bytes()
+    }
+
+    fn grain(self) -> Grain {
+        match self {
+            Format::F32 | Format::F16 => Grain::Floats,
+            Format::Q4_0 | Format::Q8_0 => Grain::Of32,
+            Format::Q4K | Format::Q6K => Grain::Of256,
+        }
+    }
+}
+
+/// A weight matrix of `rows × columns`. Cloning shares it.
+#[derive(Clone)]
+pub struct Matrix {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    file: Arc<File>,
+    offset: u64,
+    format: Format,
+    rows: usize,
+    columns: usize,
+    packed: OnceLock<Box<[u8]>>,
+}
+
+/// One product of a call: a matrix, and where its result goes: activations' rows × matrix' rows.
+pub struct Product<'a> {
+    /// The weights.
+    pub matrix: &'a Matrix,
+    /// The result, token by token.
+    pub out: &'a mut [f32],
+}
+
+/// Tokens whose bytes stay near while all rows meet them: 128 of 4096 columns are half a MiB.
+const PANEL: usize = 128;
+
+/// Bytes of weights in one piece of work: a few microseconds of reading.
+const PIECE_BYTES: usize = 48 * 1024;
+
+impl Matrix {
+    /// A matrix at `offset` in `file`. Nothing is read before it is used.
+    ///
+    /// # Panics
+    /// When the columns are not whole blocks.
+    #[must_use]
+    pub fn new(file: Arc<File>, offset: u64, format: Format, rows: usize, columns: usize) -> Self {
+        assert_eq!(columns % format.block_columns(), 0, "whole blocks");
+        Self {
+            inner: Arc::new(Inner {
+                file,
+                offset,
+                format,
+                rows,
+                columns,
+                packed: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Rows: numbers of its result.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.inner.rows
+    }
+
+    /// Columns: numbers of an activation's row.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.inner.columns
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.inner.format.row_bytes(self.inner.columns)
+    }
+
+    fn group_bytes(&self) -> usize {
+        GROUP * self.row_bytes()
+    }
+
+    /// Bytes that it takes once it is packed.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.inner.rows.div_ceil(GROUP) * self.group_bytes()
+    }
+
+    /// A row as floats. It is read from the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read there, or has no such row.
+    pub fn row(&self, row: usize, to: &mut [f32]) -> io::Result<()> {
+        if row >= self.inner.rows {
+            return Err(io::Error::other(format!(
+                "found row {row}, allowed: below {}",
+                self.inner.rows
+            )));
+        }
+        let bytes = self.row_bytes();
+        let mut buffer = vec![0; bytes];
+        let offset = self.inner.offset + (row * bytes) as u64;
+        self.inner.file.read_exact_at(&mut buffer, offset)?;
+        unpack_row(self.inner.format, &buffer, to);
+        Ok(())
+    }
+
+    /// Reads and packs it, if that has not been done.
+    ///
+    /// # Errors
+    /// When the file cannot be read there.
+    pub fn prepare(&self, pool: &Pool) -> io::Result<()> {
+        self.packed(pool).map(|_| ())
+    }
+
+    fn packed(&self, pool: &Pool) -> io::Result<&[u8]> {
+        if let Some(packed) = self.inner.packed.get() {
+            return Ok(packed);
+        }
+        let (row_bytes, group_bytes) = (self.row_bytes(), self.group_bytes());
+        let mut packed = vec![0_u8; self.bytes()].into_boxed_slice();
+        let failure = OnceLock::new();
+        let pieces = Pieces::new(&mut packed, group_bytes);
+        pool.run(pieces.len(), &|index| {
+            // SAFETY: each piece is taken once.
+            let group = unsafe { pieces.take(index) };
+            let rows = GROUP.min(self.inner.rows - GROUP * index);
+            let mut buffer = vec![0; rows * row_bytes];
+            let offset = self.inner.offset + (index * group_bytes) as u64;
+            match self.inner.file.read_exact_at(&mut buffer, offset) {
+                Ok(()) => pack(self.inner.format, &buffer, row_bytes, group),
+                // One of several is enough.
+                Err(error) => drop(failure.set(error)),
+            }
+        });
+        match failure.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(self.inner.packed.get_or_init(|| packed)),
+        }
+    }
+
+    /// Multiplies rows of activations with several matrices of as many columns, all at once.
+    ///
+    /// # Errors
+    /// When a matrix cannot be read from its file.
+    ///
+    /// # Panics
+    /// When an `out` is not of its matrix' rows times the activations'.
+    pub fn multiply(
+        pool: &Pool,
+        isa: Isa,
+        floats: &[f32],
+        products: &mut [Product<'_>],
+    ) -> io::Result<()> {
+        let Some(columns) = products.first().map(|product| product.matrix.columns()) else {
+            return Ok(());
+        };
+        let mut sides: Vec<Activations> = Vec::new();
+        for product in &*products {
+            let grain = product.matrix.inner.format.grain();
+            if sides.iter().all(|side| side.grain() != grain) {
+                // SAFETY: `floats` is borrowed for longer than `sides` live.
+                sides.push(unsafe { Activations::new(isa, grain, floats, columns) });
+            }
+        }
+        let mut parts = Vec::new();
+        let mut pieces = 0;
+        for product in products {
+            let matrix = product.matrix;
+            assert_eq!(matrix.columns(), columns, "matrices of one width");
+            let grain = matrix.inner.format.grain();
+            let side = sides.iter().find(|side| side.grain() == grain);
+            let activations = side.expect("each grain was made above");
+            assert_eq!(
+                product.out.len(),
+                activations.rows() * matrix.rows(),
+                "its result"
+            );
+            let groups = matrix.rows().div_ceil(GROUP);
+            let group_bytes = matrix.group_bytes();
+            let tokens = activations.rows();
+            // Many tokens make a piece long by themselves.
+            let wanted = (PIECE_BYTES / tokens.div_ceil(4)).max(1);
+            let groups_each = (wanted / group_bytes).clamp(1, groups);
+            let panels = tokens.div_ceil(PANEL).max(1);
+            let part = Part {
+                format: matrix.inner.format,
+                weights: matrix.packed(pool)?.as_ptr(),
+                rows: matrix.rows(),
+                group_bytes,
+                activations,
+                out: product.out.as_mut_ptr(),
+                first_piece: pieces,
+                groups_each,
+                pieces_per_panel: groups.div_ceil(groups_each),
+            };
+            pieces += panels * part.pieces_per_panel;
+            parts.push(part);
+        }
+        pool.run(pieces, &|piece| {
+            let index = parts.partition_point(|part| part.first_piece <= piece) - 1;
+            parts[index].run(isa, piece - parts[index].first_piece);
+        });
+        Ok(())
+    }
+}
+
+struct Part<'a> {
+    format: Format,
+    weights: *const u8,
+    rows: usize,
+    group_bytes: usize,
+    activations: &'a Activations,
+    out: *mut f32,
+    first_piece: usize,
+    groups_each: usize,
+    pieces_per_panel: usize,
+}
+
+// SAFETY: pieces read shared memory and write to places of their own.
+unsafe impl Sync for Part<'_> {}
+
+impl Part<'_> {
+    fn run(&self, isa: Isa, piece: usize) {
+        let (panel, piece) = (piece / self.pieces_per_panel, piece % self.pieces_per_panel);
+        let groups = self.rows.div_ceil(GROUP);
+        let start = piece * self.groups_each;
+        let tokens = self.activations.rows();
+        let work = &Work {
+            weights: self.weights,
+            group_bytes: self.group_bytes,
+            groups: start..(start + self.groups_each).min(groups),
+            rows: self.rows,
+            activations: self.activations,
+            tokens: panel * PANEL..((panel + 1) * PANEL).min(tokens),
+            out: self.out,
+            stride: self.rows,
+        };
+        use tiles::{F16, F32, Q4_0, Q4K, Q6K, Q8_0, run};
+        // SAFETY: the set was found on this machine; the packed weights are whole groups; the
+        // ranges are within the matrix and the activations, and no other piece has both.
+        unsafe {
+            match self.format {
+                Format::F32 => for_isa!(isa, run[F32](work): (&Work<'_>)),
+                Format::F16 => for_isa!(isa, run[F16](work): (&Work<'_>)),
+                Format::Q4_0 => for_isa!(isa, run[Q4_0](work): (&Work<'_>)),
+                Format::Q8_0 => for_isa!(isa, run[Q8_0](work): (&Work<'_>)),
+                Format::Q4K => for_isa!(isa, run[Q4K](work): (&Work<'_>)),
+                Format::Q6K => for_isa!(isa, run[Q6K](work): (&Work<'_>)),
+            }
+        }
+    }
+}
+
+/// A slice cut into pieces that threads write to, each its own.
+pub(super) struct Pieces<T> {
+    start: *mut T,
+    length: usize,
+    each: usize,
+}
+
+// SAFETY: pieces do not overlap, and `take`'s callers take each once.
+unsafe impl<T: Send> Sync for Pieces<T> {}
+
+impl<T> Pieces<T> {
+    /// Cuts a slice into pieces of `each`; the last may be shorter. The slice must not be used
+    /// before the last piece was.
+    pub fn new(slice: &mut [T], each: usize) -> Self {
+        Self {
+            start: slice.as_mut_ptr(),
+            length: slice.len(),
+            each,
+        }
+    }
+
+    /// The slice's start, for pieces that do not lie side by side.
+    pub fn start(&self) -> *mut T {
+        self.start
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.length.div_ceil(self.each)
+    }
+
+    /// A piece.
+    ///
+    /// # Safety
+    /// Each may be taken once while the slice is not used otherwise.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "each piece is handed out once, see above"
+    )]
+    pub unsafe fn take(&self, index: usize) -> &mut [T] {
+        assert!(index < self.len(), "a piece of the slice");
+        let start = index * self.each;
+        let length = self.each.min(self.length - start);
+        // SAFETY: within the slice; nobody else has this piece.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }
+    }
+}

@@ -1,0 +1,38 @@
+//! Matrix products and attention on the processor: the part of the engine whose speed is the
+//! product's. candle's tensors stand above it; this is what computes where its own kernels lose.
+//!
+//! Weights are packed into groups of eight rows ([`Matrix`]), so that one activation meets eight
+//! weights in one register and nothing is summed across lanes. The loops are written once
+//! (`tiles`) in words that each instruction set says in its own way (`lanes`), and which set is
+//! used is found when the program runs ([`Isa`]). Threads share work by taking small pieces
+//! ([`Pool`]); nobody waits for one that took none.
+//!
+//! This room may hold `unsafe`. What it must never do: look at a weight file's numbers without
+//! having checked the length of what holds them.
+#![allow(unsafe_code)]
+
+mod activations;
+mod attention;
+mod isa;
+mod lanes;
+mod matrix;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod packing;
+mod plain;
+mod pool;
+mod tiles;
+mod vectors;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use attention::{Attention, Keep, PAGE, Stretch};
+pub use isa::Isa;
+use isa::for_isa;
+pub use matrix::{Format, Matrix, Product};
+pub use packing::unpacked;
+pub use pool::Pool;
+pub use vectors::{add, gelu_product, rms_norm, silu_product, softmax};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! From the blocks of a GGUF file to groups of eight rows, and back to floats.
+//!
+//! A group holds the blocks of its eight rows side by side, as large as they were: see `tiles` for
+//! the layouts. Rows that do not exist are zero.
+
+use half::f16;
+
+use super::Format;
+
+/// Rows of a group.
+pub(super) const GROUP: usize = 8;
+
+/// Packs up to eight rows, which lie one after the other in `rows`, into a group.
+///
+/// # Panics
+/// When `rows` is not of whole rows, or `group` is not of eight.
+pub(super) fn pack(format: Format, rows: &[u8], row_bytes: usize, group: &mut [u8]) {
+    assert_eq!(group.len(), GROUP * row_bytes, "a group is eight rows");
+    let block_bytes = format.block_bytes();
+    for (row, bytes) in rows.chunks_exact(row_bytes).enumerate() {
+        let blocks = bytes.chunks_exact(block_bytes);
+        for (block, group) in blocks.zip(group.chunks_exact_mut(GROUP * block_bytes)) {
+            match format {
+                Format::F32 | Format::F16 => spread(block, group, row, block_bytes),
+                Format::Q8_0 | Format::Q4_0 => {
+                    spread(&block[..2], group, row, 2);
+                    spread(&block[2..], &mut group[16..], row, 4);
+                }
+                Format::Q4K => pack_q4k(block, group, row),
+                Format::Q6K => pack_q6k(block, group, row),
+            }
+        }
+    }
+}
+
+/// Puts a row's bytes, `width` at a time, into its places among eight rows'.
+fn spread(from: &[u8], to: &mut [u8], row: usize, width: usize) {
+    for (from, to) in from
+        .chunks_exact(width)
+        .zip(to.chunks_exact_mut(GROUP * width))
+    {
+        to[row * width..][..width].copy_from_slice(from);
+    }
+}
+
+/// The six-bit scale and minimum of a sub-block in the file's order.
+fn scale_and_minimum(packed: &[u8], sub: usize) -> (u8, u8) {
+    if sub < 4 {
+        (packed[sub] & 63, packed[sub + 4] & 63)
+    } else {
+        (
+            (packed[sub + 4] & 15) | ((packed[sub - 4] >> 6) << 4),
+            (packed[sub + 4] >> 4) | ((packed[sub] >> 6) << 4),
+        )
+    }
+}
+
+fn pack_q4k(block: &[u8], group: &mut [u8], row: usize) {
+    let (scale, rest) = block.split_at(2);
+    let (minimum, rest) = rest.split_at(2);
+    let (packed, quants) = rest.split_at(12);
+    spread(scale, group, row, 2);
+    spread(minimum, &mut group[16..], row, 2);
+    let scales = &mut group[32..128];
+    for sub in 0..8 {
+        let (scale, minimum) = scale_and_minimum(packed, sub);
+        scales[sub * GROUP + row] = (scale & 15) | ((minimum & 15) << 4);
+        let upper = (scale >> 4) | ((minimum >> 4) << 2);
+        let place = &mut scales[64 + (sub % 4) * GROUP + row];
+        let shift = if sub < 4 { 0 } else { 4 };
+        *place = (*place & !(15 << shift)) | (upper << shift);
+    }
+    spread(quants, &mut group[128..], row, 4);
+}
+
+/// A six-bit number of a block in the file's order.
+fn six_bits(block: &[u8], column: usize) -> u8 {
+    // Two halves of 128 columns, each of four runs of 32: the lower bits of runs 0 and 1 are lower
+    // halves of bytes, those of runs 2 and 3 upper ones; the upper bits lie in one byte for all.
+    let (half, run, place) = (column / 128, column % 128 / 32, column % 32);
+    let lower = block[64 * half + 32 * (run % 2) + place] >> (4 * (run / 2));
+    let upper = block[128 + 32 * half + place] >> (2 * run);
+    (lower & 15) | ((upper & 3) << 4)
+}
+
+fn pack_q6k(block: &[u8], group: &mut [u8], row: usize) {
+    spread(&block[208..], group, row, 2);
+    spread(&block[192..208], &mut group[16..], row, 1);
+    let (lower, upper) = group[144..].split_at_mut(1024);
+    for column in 0..256 {
+        let number = six_bits(block, column);
+        let (sub, step, place) = (column / 16, column % 16 / 4, column % 4);
+        let at = 32 * step + 4 * row + place;
+        let byte = &mut lower[128 * (sub % 8) + at];
+        let shift = if sub < 8 { 0 } else { 4 };
+        *byte = (*byte & !(15 << shift)) | ((number & 15) << shift);
+        let byte = &mut upper[128 * (sub % 4) + at];
+        let shift = 2 * (sub / 4);
+        *byte = (*byte & !(3 << shift)) | ((number >> 4) << shift);
+    }
+}
+
+fn half(bytes: &[u8]) -> f32 {
+    f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+}
+
+/// A row as floats, from the file's blocks.
+///
+/// # Panics
+/// When `row` is not of whole blocks, or `to` not as long as the row.
+pub(super) fn unpack_row(format: Format, row: &[u8], to: &mut [f32]) {
+    let columns = format.block_columns();
+    assert_eq!(
+        row.len() / format.block_bytes() * columns,
+        to.len(),
+        "a whole row"
+    );
+    for (block, to) in row
+        .chunks_exact(format.block_bytes())
+        .zip(to.chunks_exact_mut(columns))
+    {
+        match format {
+            Format::F32 => to[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
+            Format::F16 => to[0] = half(block),
+            Format::Q8_0 => {
+                for (to, &byte) in to.iter_mut().zip(&block[2..]) {
+                    *to = half(block) * f32::from(byte as i8);
+                }
+            }
+            Format::Q4_0 => {
+                for (place, &byte) in block[2..].iter().enumerate() {
+                    to[place] = half(block) * (f32::from(byte & 15) - 8.0);
+                    to[place + 16] = half(block) * (f32::from(byte >> 4) - 8.0);
+                }
+            }
+            Format::Q4K => {
+                for (column, to) in to.iter_mut().enumerate() {
+                    let (scale, minimum) = scale_and_minimum(&block[4..16], column / 32);
+                    let byte = block[16 + 32 * (column / 64) + column % 32];
+                    let number = if column % 64 < 32 {
+                        byte & 15
+                    } else {
+                        byte >> 4
+                    };
+                    *to = half(block) * f32::from(scale) * f32::from(number)
+                        - half(&block[2..]) * f32::from(minimum);
+                }
+            }
+            Format::Q6K => {
+                for (column, to) in to.iter_mut().enumerate() {
+                    let scale = f32::from(block[192 + column / 16] as i8);
+                    *to = half(&block[208..]) * scale * (f32::from(six_bits(block, column)) - 32.0);
+                }
+            }
+        }
+    }
+}
+
+/// Numbers from the file's blocks.
+#[must_use]
+pub fn unpacked(format: Format, bytes: &[u8], length: usize) -> Vec<f32> {
+    let mut floats = vec![0.0; length];
+    unpack_row(format, bytes, &mut floats);
+    floats
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn rows_are_what_candle_reads_in_them() {
+        for (format, kind) in [
+            (Format::Q8_0, GgmlDType::Q8_0),
+            (Format::Q4_0, GgmlDType::Q4_0),
+            (Format::Q4K, GgmlDType::Q4K),
+            (Format::Q6K, GgmlDType::Q6K),
+            (Format::F16, GgmlDType::F16),
+        ] {
+            let floats = Tensor::rand(-1.0f32, 1.0, (3, 512), &Device::Cpu).unwrap();
+            let quantized = QTensor::quantize(&floats, kind).unwrap();
+            let bytes = quantized.data().unwrap().into_owned();
+            let storage = QStorage::from_data(bytes.clone().into(), &Device::Cpu, kind).unwrap();
+            let expected = QTensor::new(storage, (3, 512)).unwrap();
+            let expected = expected.dequantize(&Device::Cpu).unwrap();
+            let expected = expected.to_vec2::<f32>().unwrap();
+            let row_bytes = format.row_bytes(512);
+            for (row, expected) in bytes.chunks_exact(row_bytes).zip(expected) {
+                let mut found = vec![0.0; 512];
+                unpack_row(format, row, &mut found);
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!(
+                        (found - expected).abs() < 1e-6,
+                        "{format:?}: {found} {expected}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Threads that compute together.
+//!
+//! Work is cut into pieces that threads take one by one. Whoever calls takes pieces too, and waits
+//! only for pieces that another thread has taken: a thread that the machine gives to somebody else
+//! before it took one holds nobody up. Threads watch for the next work for a short while before
+//! they sleep, because a token is a few hundred works with almost nothing between them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
+
+/// Looks at the next work before a thread sleeps: some 50 µs, several times the longest gap between
+/// two works of one token.
+const LOOKS: u32 = 4000;
+
+/// Work that is going on: an address on its caller's stack, valid while `open`.
+type Piece<'a> = dyn Fn(usize) + Sync + 'a;
+
+struct Shared {
+    /// Odd while work is open. Grows with each opening and each closing.
+    turn: AtomicUsize,
+    /// The work's two words, of a `*const Piece`; only read by who is counted in `inside`.
+    work: [AtomicUsize; 2],
+    pieces: AtomicUsize,
+    next: AtomicUsize,
+    /// Threads that may be using the work.
+    inside: AtomicUsize,
+    sleeping: AtomicUsize,
+    panicked: AtomicBool,
+    ending: AtomicBool,
+}
+
+/// Threads that compute together.
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<(JoinHandle<()>, Thread)>,
+    /// One work at a time.
+    calling: Mutex<()>,
+}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller's among them.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn new(threads: usize) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            turn: AtomicUsize::new(0),
+            work: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            pieces: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            sleeping: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+        });
+        let mut pool = Self {
+            shared,
+            threads: Vec::new(),
+            calling: Mutex::new(()),
+        };
+        for index in 1..threads {
+            let shared = pool.shared.clone();
+            let handle = std::thread::Builder::new()
+                .name(format!("compute-{index}"))
+                .spawn(move || shared.serve())?;
+            let thread = handle.thread().clone();
+            pool.threads.push((handle, thread));
+        }
+        Ok(pool)
+    }
+
+    /// How many threads compute, the caller's among them.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.len() + 1
+    }
+
+    /// Calls `piece` once with each number below `pieces`, on all threads; returns when all are
+    /// done.
+    ///
+    /// # Panics
+    /// When a piece panics.
+    pub fn run(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
+        if self.threads.is_empty() || pieces <= 1 {
+            (0..pieces).for_each(piece);
+            return;
+        }
+        let _calling = self.calling.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime is forgotten. The work is closed, and nobody is inside any more,
+        // before this function returns or unwinds.
+        let words: [usize; 2] = unsafe {
+            std::mem::transmute::<*const Piece<'_>, [usize; 2]>(piece as *const Piece<'_>)
+        };
+        shared.work[0].store(words[0], Ordering::Relaxed);
+        shared.work[1].store(words[1], Ordering::Relaxed);
+        shared.pieces.store(pieces, Ordering::Relaxed);
+        shared.next.store(0, Ordering::Relaxed);
+        shared.turn.fetch_add(1, Ordering::SeqCst);
+        if shared.sleeping.load(Ordering::SeqCst) > 0 {
+            for (_, thread) in &self.threads {
+                thread.unpark();
+            }
+        }
+        let own = catch_unwind(AssertUnwindSafe(|| shared.take(pieces, piece)));
+        if own.is_err() {
+            shared.next.store(pieces, Ordering::Relaxed);
+        }
+        shared.turn.fetch_add(1, Ordering::SeqCst);
+        let mut looks = 0;
+        while shared.inside.load(Ordering::SeqCst) > 0 {
+            looks += 1;
+            // Its thread may share this processor.
+            if looks % LOOKS == 0 {
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+        if let Err(panic) = own {
+            resume_unwind(panic);
+        }
+        assert!(
+            !shared.panicked.swap(false, Ordering::Relaxed),
+            "a computing thread panicked"
+        );
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.ending.store(true, Ordering::SeqCst);
+        for (handle, thread) in self.threads.drain(..) {
+            thread.unpark();
+            // It cannot have panicked: pieces' panics are caught.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Shared {
+    fn take(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= pieces {
+                return;
+            }
+            piece(index);
+        }
+    }
+
+    fn serve(&self) {
+        let mut seen = 0;
+        while let Some(turn) = self.wait(seen) {
+            seen = turn;
+            self.inside.fetch_add(1, Ordering::SeqCst);
+            // Whoever closes the work looks at `inside` afterwards: either it sees this thread, or
+            // this thread sees that the work is closed.
+            if self.turn.load(Ordering::SeqCst) == turn {
+                let words = [
+                    self.work[0].load(Ordering::Relaxed),
+                    self.work[1].load(Ordering::Relaxed),
+                ];
+                // SAFETY: the work is open, and is not closed while this thread is inside.
+                let piece: &Piece<'_> =
+                    unsafe { &*std::mem::transmute::<[usize; 2], *const Piece<'_>>(words) };
+                let pieces = self.pieces.load(Ordering::Relaxed);
+                if catch_unwind(AssertUnwindSafe(|| self.take(pieces, piece))).is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                    self.next.store(pieces, Ordering::Relaxed);
+                }
+            }
+            self.inside.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits for open work that is not `seen`; None when the pool ends.
+    fn wait(&self, seen: usize) -> Option<usize> {
+        let open = || {
+            let turn = self.turn.load(Ordering::SeqCst);
+            (turn % 2 == 1 && turn != seen).then_some(turn)
+        };
+        for _ in 0..LOOKS {
+            if let Some(turn) = open() {
+                return Some(turn);
+            }
+            std::hint::spin_loop();
+        }
+        self.sleeping.fetch_add(1, Ordering::SeqCst);
+        let found = loop {
+            if self.ending.load(Ordering::SeqCst) {
+                break None;
+            }
+            if let Some(turn) = open() {
+                break Some(turn);
+            }
+            std::thread::park();
+        };
+        self.sleeping.fetch_sub(1, Ordering::SeqCst);
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_piece_is_done_once() {
+        let pool = Pool::new(3).unwrap();
+        for round in 0..500 {
+            let pieces = round % 17;
+            let done: Vec<_> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
+            pool.run(pieces, &|piece| {
+                done[piece].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
+        let pool = Pool::new(2).unwrap();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(64, &|piece| assert!(piece != 40, "a test asked for it"));
+        }));
+        assert!(outcome.is_err());
+        let sum = AtomicUsize::new(0);
+        pool.run(10, &|piece| {
+            sum.fetch_add(piece, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 45);
+    }
+}

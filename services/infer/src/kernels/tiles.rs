@@ -1,0 +1,455 @@
+//! The inner loops: eight rows of weights times a few tokens' activations, for each format in which
+//! weights are packed (see `packed`).
+
+use super::activations::Activations;
+use super::lanes::Lanes;
+
+/// A part of a matrix product: these groups of eight rows, for these tokens.
+pub(super) struct Work<'a> {
+    /// The first byte of group 0.
+    pub weights: *const u8,
+    /// From one group to the next.
+    pub group_bytes: usize,
+    /// Groups to compute.
+    pub groups: std::ops::Range<usize>,
+    /// Rows of the matrix: the last group may have fewer than eight.
+    pub rows: usize,
+    /// The other side.
+    pub activations: &'a Activations,
+    /// Tokens to compute.
+    pub tokens: std::ops::Range<usize>,
+    /// Token 0, row 0 of the result; tokens lie `stride` floats apart.
+    pub out: *mut f32,
+    /// Floats from one token's result to the next.
+    pub stride: usize,
+}
+
+/// How one format multiplies.
+pub(super) trait Tile {
+    /// The products of a group's rows with `T` tokens from `token` on.
+    ///
+    /// # Safety
+    /// As [`Lanes`] says; `weights` is a whole group.
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T];
+}
+
+/// Computes `work`.
+///
+/// # Safety
+/// As [`Lanes`] says; `work`'s pointers reach what its ranges name, and nobody else writes there.
+#[inline(always)]
+pub(super) unsafe fn run<L: Lanes, F: Tile>(work: &Work<'_>) {
+    for group in work.groups.clone() {
+        let mut token = work.tokens.start;
+        // SAFETY: the caller's.
+        unsafe {
+            let weights = work.weights.add(group * work.group_bytes);
+            while token < work.tokens.end {
+                token += match work.tokens.end - token {
+                    6.. => some::<L, F, 6>(work, group, weights, token),
+                    4.. => some::<L, F, 4>(work, group, weights, token),
+                    2.. => some::<L, F, 2>(work, group, weights, token),
+                    _ => some::<L, F, 1>(work, group, weights, token),
+                };
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn some<L: Lanes, F: Tile, const T: usize>(
+    work: &Work<'_>,
+    group: usize,
+    weights: *const u8,
+    token: usize,
+) -> usize {
+    let row = group * 8;
+    // SAFETY: the caller's.
+    unsafe {
+        let sums = F::tile::<L, T>(weights, work.activations, token);
+        for (index, sums) in sums.into_iter().enumerate() {
+            let to = work.out.add((token + index) * work.stride + row);
+            if row + 8 <= work.rows {
+                L::put(to, sums);
+            } else {
+                let mut whole = [0.0; 8];
+                L::put(whole.as_mut_ptr(), sums);
+                std::ptr::copy_nonoverlapping(whole.as_ptr(), to, work.rows - row);
+            }
+        }
+    }
+    T
+}
+
+/// Weights this far ahead are asked for: what comes in while this much is computed.
+const AHEAD: usize = 1024;
+
+/// Blocks of 32: eight scales, then for each four columns the four bytes of each row, lower half
+/// columns 0 to 15 and upper half columns 16 to 31.
+pub(super) struct Q4_0;
+
+impl Tile for Q4_0 {
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T] {
+        // SAFETY: the caller's; a row of activations is as long as the group's.
+        unsafe {
+            let x: [_; T] = std::array::from_fn(|index| activations.row(token + index));
+            let mut out = [L::splat(0.0); T];
+            for block in 0..activations.columns() / 32 {
+                let weights = weights.add(block * 144);
+                L::prefetch(weights.wrapping_add(AHEAD));
+                let mut sums = [L::no_sums(); T];
+                for step in 0..4 {
+                    let packed = L::bytes(weights.add(16 + 32 * step));
+                    let (low, high) = (L::low(packed), L::high(packed));
+                    for (sums, x) in sums.iter_mut().zip(&x) {
+                        let from = x.bytes.add(32 * block + 4 * step);
+                        *sums = L::add_products(*sums, low, L::four(from));
+                        *sums = L::add_products(*sums, high, L::four(from.add(16)));
+                    }
+                }
+                let scale = L::halves(weights.cast());
+                for ((out, sums), x) in out.iter_mut().zip(sums).zip(&x) {
+                    let ints = L::less(L::total(sums), *x.sums.add(block));
+                    let scale = L::mul(scale, L::splat(*x.scales.add(block)));
+                    *out = L::fma(L::floats(ints), scale, *out);
+                }
+            }
+            out
+        }
+    }
+}
+
+/// Blocks of 32: eight scales, then for each four columns the four bytes of each row.
+pub(super) struct Q8_0;
+
+impl Tile for Q8_0 {
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T] {
+        // SAFETY: the caller's; a row of activations is as long as the group's.
+        unsafe {
+            let x: [_; T] = std::array::from_fn(|index| activations.row(token + index));
+            let mut out = [L::splat(0.0); T];
+            for block in 0..activations.columns() / 32 {
+                let weights = weights.add(block * 272);
+                L::prefetch(weights.wrapping_add(AHEAD));
+                L::prefetch(weights.wrapping_add(AHEAD + 64));
+                let mut ints = [L::no_ints(); T];
+                for step in 0..8 {
+                    let four = L::bytes(weights.add(16 + 32 * step));
+                    for (ints, x) in ints.iter_mut().zip(&x) {
+                        let from = x.bytes.add(32 * block + 4 * step);
+                        *ints = L::add_signed_products(*ints, four, L::four(from));
+                    }
+                }
+                let scale = L::halves(weights.cast());
+                for ((out, ints), x) in out.iter_mut().zip(ints).zip(&x) {
+                    let scale = L::mul(scale, L::splat(*x.scales.add(block)));
+                    *out = L::fma(L::floats(ints), scale, *out);
+                }
+            }
+            out
+        }
+    }
+}
+
+/// Blocks of 256: eight scales, eight scales of the minima, 96 bytes of six-bit scales and minima,
+/// then for each pair of 32 columns, for each four columns, the four bytes of each row: lower half
+/// the first of the pair, upper half the second.
+pub(super) struct Q4K;
+
+/// Unpacks the six-bit scales and minima of eight rows: eight of each row, sub-block by sub-block.
+#[inline(always)]
+unsafe fn unpack_scales<L: Lanes>(from: *const u8) -> ([u8; 64], [u8; 64]) {
+    let (mut scales, mut minima) = ([0; 64], [0; 64]);
+    // SAFETY: the caller's: 96 bytes.
+    unsafe {
+        let (first, second) = (L::bytes(from), L::bytes(from.add(32)));
+        let upper = L::bytes(from.add(64));
+        let to = scales.as_mut_ptr();
+        L::put_bytes(to, L::or(L::low(first), L::crumb::<0>(upper)));
+        L::put_bytes(to.add(32), L::or(L::low(second), L::crumb::<4>(upper)));
+        let to = minima.as_mut_ptr();
+        L::put_bytes(to, L::or(L::high(first), L::crumb::<2>(upper)));
+        L::put_bytes(to.add(32), L::or(L::high(second), L::crumb::<6>(upper)));
+    }
+    (scales, minima)
+}
+
+impl Tile for Q4K {
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T] {
+        // SAFETY: the caller's; a row of activations is as long as the group's.
+        unsafe {
+            let x: [_; T] = std::array::from_fn(|index| activations.row(token + index));
+            let mut out = [L::splat(0.0); T];
+            for block in 0..activations.columns() / 256 {
+                let weights = weights.add(block * 1152);
+                let (scales, minima) = unpack_scales::<L>(weights.add(32));
+                let mut ints = [L::no_ints(); T];
+                let mut below = [L::no_ints(); T];
+                for pair in 0..4 {
+                    let packed = weights.add(128 + 256 * pair);
+                    for ahead in 0..4 {
+                        L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
+                    }
+                    let mut low = [L::no_sums(); T];
+                    for step in 0..8 {
+                        let four = L::low(L::bytes(packed.add(32 * step)));
+                        for (sums, x) in low.iter_mut().zip(&x) {
+                            let from = x.bytes.add(256 * block + 64 * pair + 4 * step);
+                            *sums = L::add_products(*sums, four, L::four(from));
+                        }
+                    }
+                    let scale = L::doubled(scales.as_ptr().add(16 * pair));
+                    for (ints, sums) in ints.iter_mut().zip(low) {
+                        *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
+                    }
+                    let mut high = [L::no_sums(); T];
+                    for step in 0..8 {
+                        let four = L::high(L::bytes(packed.add(32 * step)));
+                        for (sums, x) in high.iter_mut().zip(&x) {
+                            let from = x.bytes.add(256 * block + 64 * pair + 32 + 4 * step);
+                            *sums = L::add_products(*sums, four, L::four(from));
+                        }
+                    }
+                    let scale = L::doubled(scales.as_ptr().add(16 * pair + 8));
+                    let minimum = minima.as_ptr().add(16 * pair);
+                    let minimum = L::paired(minimum, minimum.add(8));
+                    for (((ints, sums), below), x) in
+                        ints.iter_mut().zip(high).zip(&mut below).zip(&x)
+                    {
+                        *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
+                        let two = x.sums_of_32.add(8 * block + 2 * pair);
+                        *below = L::add_pair_products(*below, minimum, two);
+                    }
+                }
+                let scale = L::halves(weights.cast());
+                let lower = L::mul(L::halves(weights.add(16).cast()), L::splat(-1.0));
+                for (((out, ints), below), x) in out.iter_mut().zip(ints).zip(below).zip(&x) {
+                    let both = L::fma(L::floats(ints), scale, L::mul(L::floats(below), lower));
+                    *out = L::fma(both, L::splat(*x.scales.add(block)), *out);
+                }
+            }
+            out
+        }
+    }
+}
+
+/// Blocks of 256: eight scales, 16 scales of each row, then the lower four bits (the first eight
+/// of the 16 sub-blocks in the lower halves), then the upper two (sub-blocks g, g + 4, g + 8 and
+/// g + 12 from the lowest bits up); always four columns of each row together.
+pub(super) struct Q6K;
+
+impl Q6K {
+    /// One sub-block of 16 columns: its four steps in pairs, as six bits fill 16 after two.
+    #[inline(always)]
+    unsafe fn sub_block<L: Lanes, const T: usize>(
+        fours: [L::Bytes; 4],
+        scale: L::Shorts,
+        ints: &mut [L::Ints; T],
+        from: [*const i8; T],
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            for (ints, from) in ints.iter_mut().zip(from) {
+                for half in [0, 2] {
+                    let mut sums = L::no_sums();
+                    for step in [half, half + 1] {
+                        sums = L::add_products(sums, fours[step], L::four(from.add(4 * step)));
+                    }
+                    *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
+                }
+            }
+        }
+    }
+}
+
+impl Tile for Q6K {
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T] {
+        // SAFETY: the caller's; a row of activations is as long as the group's.
+        unsafe {
+            let x: [_; T] = std::array::from_fn(|index| activations.row(token + index));
+            let mut out = [L::splat(0.0); T];
+            for block in 0..activations.columns() / 256 {
+                let weights = weights.add(block * 1680);
+                for ahead in 0..26 {
+                    L::prefetch(weights.wrapping_add(1680 + 64 * ahead));
+                }
+                let scales = weights.add(16);
+                let (lower, upper) = (weights.add(144), weights.add(144 + 1024));
+                let mut ints = [L::no_ints(); T];
+                for group in 0..4 {
+                    let upper: [_; 4] =
+                        std::array::from_fn(|step| L::bytes(upper.add(128 * group + 32 * step)));
+                    let first: [_; 4] =
+                        std::array::from_fn(|step| L::bytes(lower.add(128 * group + 32 * step)));
+                    let second: [_; 4] = std::array::from_fn(|step| {
+                        L::bytes(lower.add(128 * (group + 4) + 32 * step))
+                    });
+                    let scale = |place: usize| L::doubled_signed(scales.add(8 * place));
+                    let from = |place: usize| -> [*const i8; T] {
+                        std::array::from_fn(|index| x[index].bytes.add(256 * block + 16 * place))
+                    };
+                    let fours = std::array::from_fn(|step| {
+                        L::or(L::low(first[step]), L::crumb::<0>(upper[step]))
+                    });
+                    Self::sub_block::<L, T>(fours, scale(group), &mut ints, from(group));
+                    let fours = std::array::from_fn(|step| {
+                        L::or(L::low(second[step]), L::crumb::<2>(upper[step]))
+                    });
+                    Self::sub_block::<L, T>(fours, scale(group + 4), &mut ints, from(group + 4));
+                    let fours = std::array::from_fn(|step| {
+                        L::or(L::high(first[step]), L::crumb::<4>(upper[step]))
+                    });
+                    Self::sub_block::<L, T>(fours, scale(group + 8), &mut ints, from(group + 8));
+                    let fours = std::array::from_fn(|step| {
+                        L::or(L::high(second[step]), L::crumb::<6>(upper[step]))
+                    });
+                    Self::sub_block::<L, T>(fours, scale(group + 12), &mut ints, from(group + 12));
+                }
+                let mut below = [L::no_ints(); T];
+                for pair in 0..8 {
+                    let scale = scales.add(16 * pair);
+                    let both = L::paired_signed(scale, scale.add(8));
+                    for (below, x) in below.iter_mut().zip(&x) {
+                        let two = x.sums_of_16.add(16 * block + 2 * pair);
+                        *below = L::add_pair_products(*below, both, two);
+                    }
+                }
+                let scale = L::halves(weights.cast());
+                for (((out, ints), below), x) in out.iter_mut().zip(ints).zip(below).zip(&x) {
+                    // Weights are stored 32 too large.
+                    let sum = L::fma(L::floats(below), L::splat(-32.0), L::floats(ints));
+                    *out = L::fma(sum, L::mul(scale, L::splat(*x.scales.add(block))), *out);
+                }
+            }
+            out
+        }
+    }
+}
+
+/// Halves: for each column one of each row.
+pub(super) struct F16;
+
+impl Tile for F16 {
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T] {
+        // SAFETY: the caller's; a row of activations is as long as the group's.
+        unsafe {
+            let x = std::array::from_fn(|index| activations.floats(token + index));
+            numbers::<L, u16, T>(weights.cast(), x, activations.columns())
+        }
+    }
+}
+
+/// Floats: for each column one of each row.
+pub(super) struct F32;
+
+impl Tile for F32 {
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T] {
+        // SAFETY: the caller's; a row of activations is as long as the group's.
+        unsafe {
+            let x = std::array::from_fn(|index| activations.floats(token + index));
+            numbers::<L, f32, T>(weights.cast(), x, activations.columns())
+        }
+    }
+}
+
+/// What floats are stored as.
+pub(super) trait Number: Copy {
+    /// Eight of them as floats.
+    ///
+    /// # Safety
+    /// As [`Lanes`] says.
+    unsafe fn eight<L: Lanes>(from: *const Self) -> L::Floats;
+}
+
+impl Number for u16 {
+    #[inline(always)]
+    unsafe fn eight<L: Lanes>(from: *const u16) -> L::Floats {
+        // SAFETY: the caller's.
+        unsafe { L::halves(from) }
+    }
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    unsafe fn eight<L: Lanes>(from: *const f32) -> L::Floats {
+        // SAFETY: the caller's.
+        unsafe { L::load(from) }
+    }
+}
+
+/// A single row's columns are taken in this many streams, so that one sum need not wait for another.
+const STREAMS: usize = 4;
+
+/// The products of eight rows of numbers, which lie side by side, with `T` rows of `columns` floats.
+///
+/// # Safety
+/// As [`Lanes`] says.
+#[inline(always)]
+pub(super) unsafe fn numbers<L: Lanes, N: Number, const T: usize>(
+    weights: *const N,
+    x: [*const f32; T],
+    columns: usize,
+) -> [L::Floats; T] {
+    // SAFETY: the caller's.
+    unsafe {
+        let column_of = |column: usize| N::eight::<L>(weights.add(8 * column));
+        let mut out = [L::splat(0.0); T];
+        let mut column = 0;
+        if T == 1 {
+            let mut streams = [L::splat(0.0); STREAMS];
+            while column + STREAMS <= columns {
+                for (stream, sum) in streams.iter_mut().enumerate() {
+                    let x = L::splat(*x[0].add(column + stream));
+                    *sum = L::fma(column_of(column + stream), x, *sum);
+                }
+                column += STREAMS;
+            }
+            out[0] = L::add(
+                L::add(streams[0], streams[1]),
+                L::add(streams[2], streams[3]),
+            );
+        }
+        while column < columns {
+            let weights = column_of(column);
+            for (out, x) in out.iter_mut().zip(&x) {
+                *out = L::fma(weights, L::splat(*x.add(column)), *out);
+            }
+            column += 1;
+        }
+        out
+    }
+}

@@ -1,0 +1,213 @@
+//! What is done to rows of activations between the matrix products.
+
+use super::lanes::Lanes;
+use super::{Isa, Pool, for_isa};
+
+/// Floats that one thread works through faster than others could be called.
+const ALONE: usize = 16 * 1024;
+
+/// Calls `act` for each row's number, on all threads when the rows are worth it.
+fn rows(pool: &Pool, count: usize, columns: usize, act: &(dyn Fn(usize) + Sync)) {
+    if count * columns <= ALONE {
+        (0..count).for_each(act);
+    } else {
+        pool.run(count, act);
+    }
+}
+
+/// Scales each row of `floats` to a root mean square of one, and by `weights`, into `out`.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn rms_norm(
+    pool: &Pool,
+    isa: Isa,
+    floats: &[f32],
+    weights: &[f32],
+    epsilon: f32,
+    out: &mut [f32],
+) {
+    assert_eq!(floats.len(), out.len(), "as many numbers");
+    let columns = weights.len();
+    let pieces = super::matrix::Pieces::new(out, columns);
+    rows(pool, pieces.len(), columns, &|row| {
+        // SAFETY: each row is taken once.
+        let out = unsafe { pieces.take(row) };
+        let floats = &floats[row * columns..][..columns];
+        // SAFETY: the set was found on this machine.
+        unsafe {
+            for_isa!(isa, norm(floats, weights, epsilon, out): (&[f32], &[f32], f32, &mut [f32]));
+        }
+    });
+}
+
+#[inline(always)]
+unsafe fn norm<L: Lanes>(floats: &[f32], weights: &[f32], epsilon: f32, out: &mut [f32]) {
+    // SAFETY: eight floats at a time.
+    let squares = unsafe {
+        let mut sum = L::splat(0.0);
+        let eights = floats.chunks_exact(8);
+        let rest: f32 = eights.remainder().iter().map(|float| float * float).sum();
+        for eight in eights {
+            let eight = L::load(eight.as_ptr());
+            sum = L::fma(eight, eight, sum);
+        }
+        L::sum(sum) + rest
+    };
+    let scale = 1.0 / (squares / floats.len() as f32 + epsilon).sqrt();
+    for ((out, float), weight) in out.iter_mut().zip(floats).zip(weights) {
+        *out = float * scale * weight;
+    }
+}
+
+/// Adds `more` to `floats`.
+pub fn add(floats: &mut [f32], more: &[f32]) {
+    for (float, more) in floats.iter_mut().zip(more) {
+        *float += more;
+    }
+}
+
+/// e^x, within two units in the last place where the result is a normal float.
+#[inline(always)]
+fn exponential(x: f32) -> f32 {
+    // e^x = 2^n · e^r with |r| below half of ln 2; the series after Cephes' expf.
+    const LN2_UPPER: f32 = 0.693_359_375;
+    const LN2_LOWER: f32 = -2.121_944_4e-4;
+    let x = x.clamp(-87.0, 88.0);
+    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+    let r = x - n * LN2_UPPER - n * LN2_LOWER;
+    let mut series = 1.987_569_1e-4;
+    for coefficient in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
+        series = series * r + coefficient;
+    }
+    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    (series * r * r + r + 1.0) * power
+}
+
+/// gate · sigmoid(gate) · up, into `gate`. Both are rows of `columns`.
+pub fn silu_product(pool: &Pool, isa: Isa, gate: &mut [f32], up: &[f32], columns: usize) {
+    product(pool, gate, up, columns, &|gate, up| {
+        // SAFETY: the set was found on this machine.
+        unsafe { for_isa!(isa, silu(gate, up): (&mut [f32], &[f32])) }
+    });
+}
+
+/// gelu(gate) · up with the tangent's approximation, into `gate`. Both are rows of `columns`.
+pub fn gelu_product(pool: &Pool, isa: Isa, gate: &mut [f32], up: &[f32], columns: usize) {
+    product(pool, gate, up, columns, &|gate, up| {
+        // SAFETY: the set was found on this machine.
+        unsafe { for_isa!(isa, gelu(gate, up): (&mut [f32], &[f32])) }
+    });
+}
+
+fn product(
+    pool: &Pool,
+    gate: &mut [f32],
+    up: &[f32],
+    columns: usize,
+    act: &(dyn Fn(&mut [f32], &[f32]) + Sync),
+) {
+    let pieces = super::matrix::Pieces::new(gate, columns);
+    rows(pool, pieces.len(), columns, &|row| {
+        // SAFETY: each row is taken once.
+        let gate = unsafe { pieces.take(row) };
+        act(gate, &up[row * columns..][..columns]);
+    });
+}
+
+#[inline(always)]
+unsafe fn silu<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = *gate / (1.0 + exponential(-*gate)) * up;
+    }
+}
+
+#[inline(always)]
+unsafe fn gelu<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        // 0.5 · (1 + tanh(y)) is sigmoid(2y).
+        let y = 0.797_884_6 * (*gate + 0.044_715 * *gate * *gate * *gate);
+        *gate = *gate / (1.0 + exponential(-2.0 * y)) * up;
+    }
+}
+
+/// Turns scores into shares that sum to one, in place. `floats` is not empty.
+pub fn softmax(isa: Isa, floats: &mut [f32]) {
+    // SAFETY: the set was found on this machine.
+    unsafe { for_isa!(isa, shares(floats): (&mut [f32])) }
+}
+
+/// As [`softmax`], for those who are in an instruction set already.
+///
+/// # Safety
+/// As [`Lanes`] says.
+#[inline(always)]
+pub(super) unsafe fn shares<L: Lanes>(floats: &mut [f32]) {
+    let mut largest = [f32::NEG_INFINITY; 8];
+    let eights = floats.chunks_exact(8);
+    let mut top = eights
+        .remainder()
+        .iter()
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max);
+    for eight in eights {
+        for (largest, &float) in largest.iter_mut().zip(eight) {
+            // Not `max`, which cares for what is no number and is not one instruction.
+            *largest = if float > *largest { float } else { *largest };
+        }
+    }
+    top = largest.into_iter().fold(top, f32::max);
+    let mut sums = [0.0; 8];
+    let mut eights = floats.chunks_exact_mut(8);
+    for eight in &mut eights {
+        for (float, sum) in eight.iter_mut().zip(&mut sums) {
+            *float = exponential(*float - top);
+            *sum += *float;
+        }
+    }
+    let mut sum: f32 = sums.iter().sum();
+    for float in eights.into_remainder() {
+        *float = exponential(*float - top);
+        sum += *float;
+    }
+    let scale = 1.0 / sum;
+    for float in floats {
+        *float *= scale;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exponential_is_one() {
+        for step in -8600..8700 {
+            let x = step as f32 / 100.0;
+            let (found, exact) = (f64::from(exponential(x)), f64::from(x).exp());
+            assert!((found / exact - 1.0).abs() < 3e-7, "{x}: {found} {exact}");
+        }
+    }
+
+    #[test]
+    fn shares_sum_to_one_and_keep_their_order() {
+        for length in [1, 7, 8, 30] {
+            let scores: Vec<f32> = (0..length).map(|i| (i as f32 * 1.7).sin() * 9.0).collect();
+            let exact: Vec<f64> = scores.iter().map(|&x| f64::from(x).exp()).collect();
+            let sum: f64 = exact.iter().sum();
+            for isa in Isa::all() {
+                let mut found = scores.clone();
+                softmax(isa, &mut found);
+                for (found, exact) in found.iter().zip(&exact) {
+                    assert!((f64::from(*found) - exact / sum).abs() < 1e-6, "{isa}");
+                }
+            }
+        }
+    }
+}
