@@ -106,8 +106,8 @@ const NEVER_HAS: &[(&str, &str, &[&str], &str)] = &[(
     "one reaper owns waitpid; two race",
 )];
 
-/// The one crate whose lints are its own, because it may hold `unsafe`.
-const UNSAFE_CRATE: &str = "kos-sys";
+/// Crates whose lints are their own, because a room of theirs may hold `unsafe`.
+const UNSAFE_CRATES: &[&str] = &["kos-sys", "kos-infer"];
 /// Where `unsafe` may stand: with a reviewed reason at each place.
 const UNSAFE_ROOMS: &[&str] = &["init/sys/", "services/infer/src/kernels/"];
 /// Past this a file has a second noun.
@@ -228,7 +228,7 @@ fn lints(metadata: &Metadata, wrong: &mut Vec<String>) -> Result<()> {
             .get("lints")
             .and_then(|lints| lints.get("workspace"))
             .is_some_and(|workspace| workspace.as_bool() == Some(true));
-        if !inherits && member.name != UNSAFE_CRATE {
+        if !inherits && !UNSAFE_CRATES.contains(&member.name.as_str()) {
             wrong.push(format!(
                 "{}: does not inherit the workspace's lints",
                 member.name

@@ -71,7 +71,7 @@ pub fn add(floats: &mut [f32], more: &[f32]) {
 #[inline(always)]
 fn exponential(x: f32) -> f32 {
     // e^x = 2^n · e^r with |r| below half of ln 2; the series after Cephes' expf.
-    const LN2_UPPER: f32 = 0.693_359_375;
+    const LN2_UPPER: f32 = 0.693_359_4;
     const LN2_LOWER: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
     let n = (x * std::f32::consts::LOG2_E).round_ties_even();

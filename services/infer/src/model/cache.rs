@@ -82,7 +82,7 @@ impl Cache {
     /// Makes room for `count` more tokens, in pages of its own.
     pub(super) fn reserve(&mut self, count: usize) {
         if let Some(last) = self.pages.last_mut()
-            && self.tokens % PAGE != 0
+            && !self.tokens.is_multiple_of(PAGE)
         {
             // Copies the page if another sequence has it, too.
             Arc::make_mut(last);

@@ -51,7 +51,7 @@ pub trait Tensors {
         columns: usize,
     ) -> Result<Matrix, Error> {
         let stored = self.shaped(name, &[all, columns])?;
-        if columns % stored.format.block_columns() != 0 {
+        if !columns.is_multiple_of(stored.format.block_columns()) {
             return Err(Error::Unsupported {
                 what: format!("{name}'s columns"),
                 found: columns.to_string(),
