@@ -71,6 +71,15 @@ pub const USERLAND: &[Need] = &[
     file("/usr/include/stdio.h", "libc6-dev"),
 ];
 
+/// What building llama.cpp takes, beside which inference is measured.
+pub const LLAMA_CPP: &[Need] = &[
+    program("python3", "python3"),
+    file("/usr/lib/python3/dist-packages/pip", "python3-pip"),
+    program("cmake", "cmake"),
+    program("ninja", "ninja-build"),
+    program("g++", "g++"),
+];
+
 /// libFuzzer is C++, compiled with its crate.
 pub const FUZZ: &[Need] = &[
     program("g++", "g++"),

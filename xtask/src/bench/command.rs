@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::{boot, image, supervise, uefi};
+use super::{boot, image, infer, supervise, uefi};
 use crate::stage::Stages;
 use crate::workspace::Workspace;
 
@@ -18,6 +18,7 @@ pub struct BenchArgs {
 enum What {
     Boot(boot::BootArgs),
     Image(image::ImageArgs),
+    Infer(infer::InferArgs),
     Supervise(supervise::SuperviseArgs),
     Uefi(uefi::UefiArgs),
 }
@@ -27,6 +28,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &BenchArgs) -> Resu
     match &args.what {
         What::Boot(args) => boot::run(workspace, stages, args),
         What::Image(args) => image::run(workspace, stages, args),
+        What::Infer(args) => infer::run(workspace, stages, args),
         What::Supervise(args) => supervise::run(workspace, stages, args),
         What::Uefi(args) => uefi::run(workspace, stages, args),
     }

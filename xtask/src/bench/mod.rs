@@ -3,6 +3,7 @@
 mod boot;
 mod command;
 mod image;
+mod infer;
 mod median;
 mod supervise;
 mod uefi;

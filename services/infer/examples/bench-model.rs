@@ -1,0 +1,109 @@
+//! Reads a prompt and generates, as fast as it goes, and says in JSON what that took:
+//! `bench-model FILE THREADS PROMPT-TOKENS ANSWER-TOKENS ROUNDS`, or how fast memory is read:
+//! `bench-model bandwidth THREADS`. For `cargo xtask bench infer`.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use kos_infer::gguf;
+use kos_infer::kernels::{Isa, Keep, Pool};
+use kos_infer::model::{Cache, Config, Decoder, Part, Wanted, Weights};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |place: usize| -> Result<usize> {
+        let text = arguments.get(place).context("FILE and four numbers")?;
+        text.parse().with_context(|| format!("{text} is no number"))
+    };
+    if arguments.first().is_some_and(|word| word == "bandwidth") {
+        println!("{}", bandwidth(number(1)?)?);
+        return Ok(());
+    }
+    let (threads, prompt, answer, rounds) = (number(1)?, number(2)?, number(3)?, number(4)?);
+    let path = arguments.first().context("FILE and four numbers")?;
+    let started = Instant::now();
+    let file = Arc::new(File::open(path).with_context(|| format!("open {path}"))?);
+    let header = gguf::File::read(&*file, file.metadata()?.len())?;
+    let config = Config::read(&header.metadata)?;
+    let vocabulary = header.tensors["token_embd.weight"].shape[0];
+    let decoder = Decoder::load(config, vocabulary, &Weights::new(&header, file))?;
+    let pool = Pool::new(threads)?;
+    let load = started.elapsed();
+    let started = Instant::now();
+    let mut cache = Cache::new(decoder.config(), Keep::Halves, prompt + answer + 1);
+    read(&decoder, &pool, &mut cache, &[1])?;
+    let first_token = started.elapsed();
+    let (mut prompts, mut answers) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let tokens: Vec<u32> = (0..prompt)
+            .map(|i| (i * 7919 % vocabulary) as u32)
+            .collect();
+        if prompt > 0 {
+            cache.cut(0);
+            let started = Instant::now();
+            read(&decoder, &pool, &mut cache, &tokens)?;
+            prompts.push(prompt as f64 / started.elapsed().as_secs_f64());
+        }
+        if answer > 0 {
+            cache.cut(0);
+            let started = Instant::now();
+            for token in 0..answer {
+                read(&decoder, &pool, &mut cache, &[token as u32 + 1])?;
+            }
+            answers.push(answer as f64 / started.elapsed().as_secs_f64());
+        }
+    }
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak
+        .and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .context("no VmHWM in /proc/self/status")?;
+    let report = serde_json::json!({
+        "isa": Isa::best().to_string(),
+        "load_ms": load.as_secs_f64() * 1e3,
+        "first_token_ms": first_token.as_secs_f64() * 1e3,
+        "prompt_rates": prompts,
+        "answer_rates": answers,
+        "peak_bytes": peak * 1024,
+        "weight_bytes": decoder.bytes(),
+    });
+    println!("{report}");
+    Ok(())
+}
+
+/// Bytes each second that so many threads read, the best of five times.
+fn bandwidth(threads: usize) -> Result<f64> {
+    // Far larger than any cache.
+    let memory = vec![1_u64; 1 << 26];
+    let pool = Pool::new(threads)?;
+    let mut best = 0.0_f64;
+    for _ in 0..5 {
+        let started = Instant::now();
+        let pieces: Vec<&[u64]> = memory.chunks(1 << 15).collect();
+        pool.run(pieces.len(), &|piece| {
+            let mut sums = [0_u64; 16];
+            for numbers in pieces[piece].chunks_exact(16) {
+                for (sum, number) in sums.iter_mut().zip(numbers) {
+                    *sum = sum.wrapping_add(*number);
+                }
+            }
+            std::hint::black_box(sums);
+        });
+        best = best.max((memory.len() * 8) as f64 / started.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+fn read(decoder: &Decoder, pool: &Pool, cache: &mut Cache, tokens: &[u32]) -> Result<()> {
+    for tokens in tokens.chunks(512) {
+        let part = Part {
+            tokens,
+            cache,
+            wanted: Wanted::Last,
+        };
+        decoder.forward(pool, &mut [part])?;
+    }
+    Ok(())
+}
