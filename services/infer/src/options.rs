@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::sampler::Sampling;
+use crate::sampler::{OutOfRange, Sampling};
 
 /// Context for requests that ask for none: Ollama's own default.
 const DEFAULT_CONTEXT: usize = 4096;
@@ -29,6 +29,16 @@ pub struct Error {
     allowed: &'static str,
 }
 
+impl From<OutOfRange> for Error {
+    fn from(error: OutOfRange) -> Self {
+        Self {
+            name: error.key,
+            found: error.found,
+            allowed: error.allowed,
+        }
+    }
+}
+
 /// `options` as they come. Keys that the engine does not have are ignored, as Ollama does.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -40,8 +50,14 @@ pub struct Options {
     top_k: Option<i64>,
     top_p: Option<f64>,
     min_p: Option<f64>,
+    typical_p: Option<f64>,
     repeat_last_n: Option<i64>,
     repeat_penalty: Option<f64>,
+    frequency_penalty: Option<f64>,
+    presence_penalty: Option<f64>,
+    mirostat: Option<i64>,
+    mirostat_tau: Option<f64>,
+    mirostat_eta: Option<f64>,
     stop: Option<Stops>,
 }
 
@@ -94,30 +110,30 @@ impl Options {
             -1 => context,
             count => whole("repeat_last_n", count, 0, "-1 (the context) to 2147483647")?,
         };
-        Ok(Settings {
-            sampling: Sampling {
-                temperature: ranged("temperature", self.temperature, 0.8, 0.0, 100.0, "0 to 100")?,
-                // Ollama reads a negative number as all, like 0.
-                top_k: usize::try_from(self.top_k.unwrap_or(40)).unwrap_or(0),
-                top_p: ranged("top_p", self.top_p, 0.9, 0.0, 1.0, "0 to 1")?,
-                min_p: ranged("min_p", self.min_p, 0.0, 0.0, 1.0, "0 to 1")?,
-                repeat_penalty: {
-                    let allowed = "0.01 to 100";
-                    ranged(
-                        "repeat_penalty",
-                        self.repeat_penalty,
-                        1.0,
-                        0.01,
-                        100.0,
-                        allowed,
-                    )?
-                },
-                repeat_last,
-                seed: match self.seed {
-                    None | Some(-1) => RandomState::new().build_hasher().finish(),
-                    Some(seed) => seed as u64,
-                },
+        let defaults = Sampling::default();
+        let sampling = Sampling {
+            temperature: self.temperature.unwrap_or(defaults.temperature),
+            // Ollama reads a negative number as all, like 0.
+            top_k: usize::try_from(self.top_k.unwrap_or(40)).unwrap_or(0),
+            top_p: self.top_p.unwrap_or(defaults.top_p),
+            min_p: self.min_p.unwrap_or(defaults.min_p),
+            typical_p: self.typical_p.unwrap_or(defaults.typical_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(defaults.repeat_penalty),
+            repeat_last,
+            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
+            mirostat: u8::try_from(self.mirostat.unwrap_or(0)).unwrap_or(u8::MAX),
+            mirostat_tau: self.mirostat_tau.unwrap_or(defaults.mirostat_tau),
+            mirostat_eta: self.mirostat_eta.unwrap_or(defaults.mirostat_eta),
+            seed: match self.seed {
+                None | Some(-1) => RandomState::new().build_hasher().finish(),
+                Some(seed) => seed as u64,
             },
+            ..defaults
+        };
+        sampling.check()?;
+        Ok(Settings {
+            sampling,
             predict: self
                 .num_predict
                 .and_then(|n| usize::try_from(n).ok())
@@ -137,25 +153,6 @@ fn whole(
     match found {
         found if found >= least && found <= i64::from(i32::MAX) => Ok(found as usize),
         _ => Err(Error {
-            name,
-            found: found.to_string(),
-            allowed,
-        }),
-    }
-}
-
-fn ranged(
-    name: &'static str,
-    found: Option<f64>,
-    default: f64,
-    least: f64,
-    most: f64,
-    allowed: &'static str,
-) -> Result<f64, Error> {
-    let found = found.unwrap_or(default);
-    match found >= least && found <= most {
-        true => Ok(found),
-        false => Err(Error {
             name,
             found: found.to_string(),
             allowed,
@@ -284,6 +281,8 @@ mod tests {
             json!({"top_p": 1.5}),
             json!({"num_ctx": -5}),
             json!({"repeat_penalty": 0}),
+            json!({"mirostat": 3}),
+            json!({"typical_p": -0.5}),
             json!({"stop": vec!["a"; 33]}),
         ] {
             let error = check(wrong).unwrap_err().to_string();

@@ -112,7 +112,7 @@ impl Generation<'_> {
         let vocabulary = self.loaded.tokenizer.vocabulary();
         let mut answer = Vec::new();
         let reason = loop {
-            let token = self.sampler.choose(logits);
+            let token = self.sampler.choose(&mut logits).token;
             if vocabulary.ends(token) {
                 break "stop";
             }
