@@ -1,83 +1,81 @@
-//! One answer, token by token.
+//! One answer, token by token: what it wants of the next pass, and what it makes of the logits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::kept::Kept;
+use super::lookup::Lookup;
 use super::stops::Stops;
 use super::{Event, Failure, Job, Loaded, Prompt, Refusal, Summary, stopping};
-use crate::kernels::{Keep, Pool};
-use crate::model::{Cache, Part, Wanted};
+use crate::kernels::Keep;
+use crate::model::{Cache, Wanted};
 use crate::sampler::Sampler;
 use crate::template::{Message, describe};
 use crate::tokenizer::Utf8Stream;
 
-/// Prompt tokens read in one pass. Larger passes are faster, but a client that leaves and a
-/// service that stops wait for the end of the current one.
-const PASS_TOKENS: usize = 256;
-
-/// Runs a job that asks for an answer.
-pub(super) fn run(
-    pool: &Pool,
-    loaded: &Loaded,
-    job: &Job,
-    stop: &AtomicBool,
-) -> Result<Summary, Failure> {
-    let context = loaded.context(job.settings.context);
-    let prompt = prompt_tokens(loaded, &job.prompt)?;
-    if prompt.is_empty() {
-        return Err(Failure::new(Refusal::Request, "the prompt has no tokens"));
-    }
-    // One place is left for the answer.
-    if prompt.len() >= context {
-        let text = format!(
-            "the prompt has {} tokens, allowed: at most {} (a context of {context} tokens, of \
-             which the answer takes at least one; the model's own limit is {})",
-            prompt.len(),
-            context - 1,
-            loaded.decoder.config().context,
-        );
-        return Err(Failure::new(Refusal::Request, text));
-    }
-    let mut generation = Generation {
-        pool,
-        loaded,
-        job,
-        stop,
-        cache: Cache::new(loaded.decoder.config(), Keep::Halves, context),
-        sampler: Sampler::new(job.settings.sampling.clone()),
-        stops: Stops::new(job.settings.stops.clone()),
-        characters: Utf8Stream::default(),
-    };
-    let started = Instant::now();
-    let logits = generation.read(&prompt)?;
-    let read = started.elapsed();
-    let started = Instant::now();
-    let (answer, reason) = generation.answer(logits)?;
-    Ok(Summary {
-        prompt_tokens: prompt.len(),
-        prompt: read,
-        answer_tokens: answer.len(),
-        answer: started.elapsed(),
-        context: [prompt, answer].concat(),
-        ..Summary::empty(reason)
-    })
-}
-
-struct Generation<'a> {
-    pool: &'a Pool,
-    loaded: &'a Loaded,
-    job: &'a Job,
-    stop: &'a AtomicBool,
-    cache: Cache,
+/// A job that is being answered.
+pub(super) struct Generation {
+    pub(super) job: Box<Job>,
+    /// The prompt, then the answer.
+    tokens: Vec<u32>,
+    /// How many of them are the prompt's.
+    prompt: usize,
+    context: usize,
+    pub(super) cache: Cache,
     sampler: Sampler,
     stops: Stops,
     characters: Utf8Stream,
+    lookup: Lookup,
+    /// Tokens of the current pass that are only guessed.
+    guessed: usize,
+    load: Duration,
+    started: Instant,
+    /// When the prompt had been read.
+    read: Option<Instant>,
 }
 
-impl Generation<'_> {
+/// What a generation wants of a pass.
+pub(super) struct Turn {
+    pub(super) tokens: Vec<u32>,
+    pub(super) wanted: Wanted,
+}
+
+impl Generation {
+    /// Begins a job that asks for an answer, with what is kept of its prompt's beginning.
+    pub(super) fn new(
+        job: Box<Job>,
+        loaded: &Loaded,
+        kept: &mut Kept,
+        load: Duration,
+    ) -> Result<Self, (Box<Job>, Failure)> {
+        let context = loaded.context(job.settings.context);
+        let tokens = match checked_prompt(loaded, &job.prompt, context) {
+            Ok(tokens) => tokens,
+            Err(failure) => return Err((job, failure)),
+        };
+        let mut sampler = Sampler::new(job.settings.sampling.clone());
+        tokens.iter().for_each(|&token| sampler.saw(token));
+        let fresh = || Cache::new(loaded.decoder.config(), Keep::Halves, context);
+        Ok(Self {
+            cache: kept.beginning(&tokens, context).unwrap_or_else(fresh),
+            sampler,
+            stops: Stops::new(job.settings.stops.clone()),
+            characters: Utf8Stream::default(),
+            lookup: Lookup::new(),
+            guessed: 0,
+            prompt: tokens.len(),
+            tokens,
+            context,
+            load,
+            started: Instant::now(),
+            read: None,
+            job,
+        })
+    }
+
     /// Fails when nobody wants the answer any more.
-    fn check(&self) -> Result<(), Failure> {
-        if self.stop.load(Ordering::Relaxed) {
+    pub(super) fn check(&self, stop: &AtomicBool) -> Result<(), Failure> {
+        if stop.load(Ordering::Relaxed) {
             return Err(stopping());
         }
         if self.job.events.is_closed() {
@@ -86,54 +84,96 @@ impl Generation<'_> {
         Ok(())
     }
 
-    fn forward(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Vec<f32>, Failure> {
-        self.check()?;
-        let part = Part {
-            tokens,
-            cache: &mut self.cache,
-            wanted,
-        };
-        let logits = self.loaded.decoder.forward(self.pool, &mut [part]);
-        logits.map_err(|error| Failure::internal(&error))
+    /// Whether the prompt has been read.
+    pub(super) fn answers(&self) -> bool {
+        self.tokens.len() > self.prompt
     }
 
-    /// Reads the prompt; returns the logits of the answer's first token.
-    fn read(&mut self, prompt: &[u32]) -> Result<Vec<f32>, Failure> {
-        let mut logits = Vec::new();
-        for tokens in prompt.chunks(PASS_TOKENS) {
-            logits = self.forward(tokens, Wanted::Last)?;
-            tokens.iter().for_each(|&token| self.sampler.saw(token));
+    /// What it wants of the next pass: `most` tokens of its prompt, or one of its answer and, where
+    /// the pass has room for `guesses`, what may follow.
+    pub(super) fn turn(&mut self, most: usize, guesses: usize) -> Turn {
+        let next = &self.tokens[self.cache.tokens()..];
+        self.guessed = 0;
+        if next.len() > most {
+            return Turn {
+                tokens: next[..most].to_vec(),
+                wanted: Wanted::Nothing,
+            };
         }
-        Ok(logits)
+        let mut tokens = next.to_vec();
+        if !self.answers() {
+            return Turn {
+                tokens,
+                wanted: Wanted::Last,
+            };
+        }
+        // A guess must leave room for the token that follows it.
+        let room = self.cache.left().saturating_sub(tokens.len());
+        let guess = self.lookup.guess(&self.tokens, guesses.min(room));
+        self.guessed = guess.len();
+        tokens.extend_from_slice(guess);
+        Turn {
+            tokens,
+            wanted: Wanted::All,
+        }
     }
 
-    /// Generates until something ends the answer; returns its tokens and what ended it.
-    fn answer(&mut self, mut logits: Vec<f32>) -> Result<(Vec<u32>, &'static str), Failure> {
-        let vocabulary = self.loaded.tokenizer.vocabulary();
-        let mut answer = Vec::new();
-        let reason = loop {
-            let token = self.sampler.choose(&mut logits).token;
-            if vocabulary.ends(token) {
-                break "stop";
+    /// Takes a pass' logits, token by token; returns why the answer ends, if it does.
+    pub(super) fn take(
+        &mut self,
+        loaded: &Loaded,
+        turn: &Turn,
+        logits: &mut [f32],
+    ) -> Option<&'static str> {
+        if turn.wanted == Wanted::Nothing {
+            return None;
+        }
+        self.read.get_or_insert_with(Instant::now);
+        let guesses = &turn.tokens[turn.tokens.len() - self.guessed..];
+        let mut right = 0;
+        let mut ended = None;
+        for (index, logits) in logits
+            .chunks_exact_mut(loaded.decoder.vocabulary())
+            .enumerate()
+        {
+            let token = self.sampler.choose(logits).token;
+            ended = self.add(loaded, token);
+            match guesses.get(index) {
+                Some(&guess) if guess == token && ended.is_none() => right += 1,
+                _ => break,
             }
-            answer.push(token);
-            self.sampler.saw(token);
-            let piece = self.characters.push(&self.loaded.tokenizer.bytes(token));
-            let (text, ended) = self.stops.push(&piece);
-            self.say(text);
-            if ended {
-                return Ok((answer, "stop"));
-            }
-            let enough = self
-                .job
-                .settings
-                .predict
-                .is_some_and(|most| answer.len() >= most);
-            if enough || self.cache.left() == 0 {
-                break "length";
-            }
-            logits = self.forward(&[token], Wanted::Last)?;
-        };
+        }
+        self.lookup.learn(right, guesses.len());
+        // What was read after a wrong guess never was.
+        self.cache.cut(self.tokens.len() - 1);
+        ended
+    }
+
+    /// Adds a token to the answer; returns why it is the last, if it is.
+    fn add(&mut self, loaded: &Loaded, token: u32) -> Option<&'static str> {
+        if loaded.tokenizer.vocabulary().ends(token) {
+            self.flush();
+            return Some("stop");
+        }
+        self.tokens.push(token);
+        self.sampler.saw(token);
+        let piece = self.characters.push(&loaded.tokenizer.bytes(token));
+        let (text, ended) = self.stops.push(&piece);
+        self.say(text);
+        if ended {
+            return Some("stop");
+        }
+        let answer = self.tokens.len() - self.prompt;
+        let enough = self.job.settings.predict.is_some_and(|most| answer >= most);
+        if enough || self.tokens.len() > self.context {
+            self.flush();
+            return Some("length");
+        }
+        None
+    }
+
+    /// Says what was held back.
+    fn flush(&mut self) {
         let (text, ended) = self.stops.push(&self.characters.finish());
         let rest = if ended {
             String::new()
@@ -141,15 +181,52 @@ impl Generation<'_> {
             self.stops.finish()
         };
         self.say(text + &rest);
-        Ok((answer, reason))
     }
 
-    /// Sends text; a client that has left is noticed before the next token.
+    /// Sends text; a client that has left is noticed before the next pass.
     fn say(&self, text: String) {
         if !text.is_empty() {
             let _ = self.job.events.send(Event::Text(text));
         }
     }
+
+    /// Ends it: what it took, and what is left of it for others.
+    pub(super) fn finish(self, reason: &'static str, kept: &mut Kept) -> Summary {
+        let now = Instant::now();
+        let read = self.read.unwrap_or(now);
+        let summary = Summary {
+            load: self.load,
+            total: self.load + (now - self.started),
+            prompt_tokens: self.prompt,
+            prompt: read - self.started,
+            answer_tokens: self.tokens.len() - self.prompt,
+            answer: now - read,
+            context: self.tokens.clone(),
+            ..Summary::empty(reason)
+        };
+        kept.put(self.tokens, self.cache);
+        summary
+    }
+}
+
+/// The prompt's tokens, if there are some and the context has room for an answer.
+fn checked_prompt(loaded: &Loaded, prompt: &Prompt, context: usize) -> Result<Vec<u32>, Failure> {
+    let tokens = prompt_tokens(loaded, prompt)?;
+    if tokens.is_empty() {
+        return Err(Failure::new(Refusal::Request, "the prompt has no tokens"));
+    }
+    // One place is left for the answer.
+    if tokens.len() >= context {
+        let text = format!(
+            "the prompt has {} tokens, allowed: at most {} (a context of {context} tokens, of \
+             which the answer takes at least one; the model's own limit is {})",
+            tokens.len(),
+            context - 1,
+            loaded.decoder.config().context,
+        );
+        return Err(Failure::new(Refusal::Request, text));
+    }
+    Ok(tokens)
 }
 
 /// The tokens that the model is to go on from.

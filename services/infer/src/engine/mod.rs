@@ -1,26 +1,35 @@
 //! The one thread that computes. It owns the loaded model; others send it jobs and read what it
-//! publishes. Jobs wait in a bounded queue and run one after the other.
+//! publishes. Jobs for the loaded model are answered together, a token of each in every pass; those
+//! for another wait until these are done. The queue is bounded.
 //!
-//! A model's failure, a client that leaves, even a panic end one job, never the thread. Only
-//! when two jobs in a row panic does the thread give up, and the service with it: candle's
-//! thread pool cannot be used after a panic inside it, and PID 1 starts a fresh process.
+//! A model's failure or a client that leaves end one job, a panic those of its pass; never the
+//! thread. Only when it happens twice in a row does the thread give up, and the service with it:
+//! PID 1 starts a fresh process.
 
+mod batch;
 mod generation;
 mod job;
+mod kept;
 mod loaded;
+mod lookup;
 mod stops;
 
 pub use job::{Event, Failure, Job, Prompt, Refusal, Summary};
 pub use loaded::Loaded;
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{oneshot, watch};
 
+use self::generation::Generation;
+use self::kept::Kept;
 use crate::kernels::Pool;
 use crate::library::Model;
 use crate::memory::Limits;
@@ -73,6 +82,9 @@ impl Engine {
             limits,
             stopping: stopping.clone(),
             loaded: None,
+            kept: Kept::default(),
+            active: Vec::new(),
+            waiting: VecDeque::new(),
             expires: None,
             publish,
         };
@@ -126,68 +138,141 @@ struct Worker {
     limits: Limits,
     stopping: Arc<AtomicBool>,
     loaded: Option<Loaded>,
+    /// Beginnings that the loaded model has read.
+    kept: Kept,
+    /// Jobs that are answered.
+    active: Vec<Generation>,
+    /// Jobs that are not begun, the first first.
+    waiting: VecDeque<Box<Job>>,
     expires: Option<Instant>,
     publish: watch::Sender<Option<Status>>,
 }
 
 impl Worker {
-    /// Serves until it is stopped (true) or two jobs in a row have panicked (false).
+    /// Serves until it is stopped (true) or has panicked twice in a row (false).
     fn run(mut self, commands: &Receiver<Command>) -> bool {
         let mut panicked = false;
         loop {
-            let command = match self.expires {
-                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(time) => commands.recv_timeout(time.saturating_duration_since(Instant::now())),
-            };
-            let mut job = match command {
-                Ok(Command::Run(job)) => job,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.unload("it was not used");
-                    continue;
-                }
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
-            };
-            let events = job.events.clone();
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.serve(&mut job)));
-            let event = match outcome {
-                Ok(Ok(summary)) => {
-                    panicked = false;
-                    Event::Done(summary)
-                }
-                Ok(Err(failure)) => {
-                    panicked = false;
-                    if failure.refusal == Refusal::Gone {
-                        tracing::info!("{}: {}", job.model.name, failure.text);
-                    }
-                    Event::Failed(failure)
-                }
+            if !self.listen(commands) {
+                return true;
+            }
+            if self.stopping.load(Ordering::Relaxed) {
+                self.refuse(&stopping());
+                return true;
+            }
+            match catch_unwind(AssertUnwindSafe(|| self.work())) {
+                Ok(()) => panicked = false,
                 Err(payload) => {
-                    self.unload("its computation panicked");
                     let text = format!("internal error: {}", panic_text(payload.as_ref()));
-                    let _ = events.send(Event::Failed(Failure::new(Refusal::Internal, text)));
+                    self.unload("its computation panicked");
+                    for one in self.active.drain(..) {
+                        let failure = Failure::new(Refusal::Internal, text.clone());
+                        let _ = one.job.events.send(Event::Failed(failure));
+                    }
                     if panicked {
                         return false;
                     }
                     panicked = true;
-                    continue;
                 }
+            }
+        }
+    }
+
+    /// Takes the jobs that have come; waits for one, or for the model's time to be over, when there
+    /// is nothing to do. False when nobody can send any more.
+    fn listen(&mut self, commands: &Receiver<Command>) -> bool {
+        loop {
+            let idle = self.active.is_empty() && self.waiting.is_empty();
+            let command = match self.expires {
+                _ if !idle => commands.try_recv().map_err(|error| match error {
+                    TryRecvError::Empty => RecvTimeoutError::Timeout,
+                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+                }),
+                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(time) => commands.recv_timeout(time.saturating_duration_since(Instant::now())),
             };
-            // A client that has left needs no answer.
-            let _ = events.send(event);
-            if self.stopping.load(Ordering::Relaxed) {
+            match command {
+                Ok(Command::Run(job)) => self.waiting.push_back(job),
+                Err(RecvTimeoutError::Timeout) if idle => self.unload("it was not used"),
+                Err(RecvTimeoutError::Timeout) => return true,
+                Ok(Command::Stop) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+            // As many as may wait: the rest stays in the queue, which is bounded.
+            if self.waiting.len() >= MAX_WAITING {
                 return true;
             }
         }
     }
 
-    fn serve(&mut self, job: &mut Job) -> Result<Summary, Failure> {
-        if self.stopping.load(Ordering::Relaxed) {
-            return Err(stopping());
+    /// Begins what can be begun, and computes one pass.
+    fn work(&mut self) {
+        while self.active.len() < batch::MOST && self.begin_next() {}
+        let Some(loaded) = &self.loaded else { return };
+        let ended = batch::pass(&mut self.active, &self.pool, loaded, &self.stopping);
+        for one in ended {
+            let (keep, context) = (
+                one.generation.job.keep_alive,
+                one.generation.job.settings.context,
+            );
+            one.tell(&mut self.kept);
+            self.keep(keep, context);
         }
+    }
+
+    /// Begins the first job that waits, or ends it; false when there is none, or it must wait.
+    fn begin_next(&mut self) -> bool {
+        let Some(job) = self.waiting.front() else {
+            return false;
+        };
+        let same = self
+            .loaded
+            .as_ref()
+            .is_some_and(|loaded| *loaded.model() == job.model);
+        // Another model takes this one's place, and unloading takes it from those who use it.
+        let alone = !same || matches!(job.prompt, Prompt::Unload | Prompt::Load);
+        if alone && !self.active.is_empty() {
+            return false;
+        }
+        let Some(job) = self.waiting.pop_front() else {
+            return false;
+        };
         // It may have left while its job waited.
         if job.events.is_closed() {
-            return Err(Failure::new(Refusal::Gone, "the client left"));
+            tracing::info!("{}: the client left before its turn", job.model.name);
+            return true;
         }
+        let events = job.events.clone();
+        let (keep, context) = (job.keep_alive, job.settings.context);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.begin(job)));
+        let event = match outcome {
+            Ok(Ok(None)) => return true,
+            Ok(Ok(Some(summary))) => {
+                if summary.reason != "unload" {
+                    self.keep(keep, context);
+                }
+                Event::Done(summary)
+            }
+            Ok(Err(failure)) => {
+                if self.loaded.is_some() {
+                    self.keep(keep, context);
+                }
+                Event::Failed(failure)
+            }
+            Err(payload) => {
+                self.unload("its computation panicked");
+                let text = format!("internal error: {}", panic_text(payload.as_ref()));
+                let _ = events.send(Event::Failed(Failure::new(Refusal::Internal, text)));
+                std::panic::resume_unwind(payload);
+            }
+        };
+        // A client that has left needs no answer.
+        let _ = events.send(event);
+        true
+    }
+
+    /// Begins a job. A summary says that it is done already.
+    fn begin(&mut self, job: Box<Job>) -> Result<Option<Summary>, Failure> {
         let started = Instant::now();
         if matches!(job.prompt, Prompt::Unload) {
             let named = self
@@ -197,25 +282,37 @@ impl Worker {
             if named {
                 self.unload("a client asked for it");
             }
-            return Ok(Summary::empty("unload"));
+            return Ok(Some(Summary::empty("unload")));
         }
-        self.load(job)?;
-        let load_time = started.elapsed();
-        let Some(loaded) = &mut self.loaded else {
+        self.load(&job)?;
+        let load = started.elapsed();
+        let Some(loaded) = &self.loaded else {
             return Err(Failure::new(Refusal::Internal, "no model is loaded"));
         };
-        let outcome = match &job.prompt {
-            Prompt::Load | Prompt::Unload => Ok(Summary::empty("load")),
+        match &job.prompt {
+            Prompt::Load => Ok(Some(Summary {
+                load,
+                total: load,
+                ..Summary::empty("load")
+            })),
             #[cfg(test)]
             Prompt::Panic => panic!("a test asked for it"),
-            _ => generation::run(&self.pool, loaded, job, &self.stopping),
-        };
-        self.keep(job.keep_alive, job.settings.context);
-        outcome.map(|mut summary| {
-            summary.load = load_time;
-            summary.total = started.elapsed();
-            summary
-        })
+            _ => match Generation::new(job, loaded, &mut self.kept, load) {
+                Ok(generation) => {
+                    self.active.push(generation);
+                    Ok(None)
+                }
+                Err((_, failure)) => Err(failure),
+            },
+        }
+    }
+
+    /// Refuses everything that is not done.
+    fn refuse(&mut self, failure: &Failure) {
+        let active = self.active.drain(..).map(|one| one.job);
+        for job in active.chain(self.waiting.drain(..)) {
+            let _ = job.events.send(Event::Failed(failure.clone()));
+        }
     }
 
     /// Makes the job's model the loaded one, and checks that the job's context fits.
@@ -223,7 +320,13 @@ impl Worker {
         if let Some(loaded) = &self.loaded
             && *loaded.model() == job.model
         {
-            return loaded.check_context(&self.limits, job.settings.context);
+            let fits = loaded.check_context(&self.limits, job.settings.context);
+            if fits.is_err() {
+                // What is only kept makes room for what is asked for.
+                self.kept.clear();
+                return loaded.check_context(&self.limits, job.settings.context);
+            }
+            return fits;
         }
         self.unload("another is wanted");
         let started = Instant::now();
@@ -254,7 +357,9 @@ impl Worker {
     /// Sets when the model will be unloaded, and publishes that.
     fn keep(&mut self, keep_alive: KeepAlive, context: usize) {
         let time = match keep_alive {
-            KeepAlive::For(Duration::ZERO) => return self.unload("its client does not keep it"),
+            KeepAlive::For(Duration::ZERO) if self.active.is_empty() => {
+                return self.unload("its client does not keep it");
+            }
             KeepAlive::For(time) => Some(time),
             KeepAlive::Forever => None,
         };
@@ -270,6 +375,7 @@ impl Worker {
     }
 
     fn unload(&mut self, reason: &str) {
+        self.kept.clear();
         if let Some(loaded) = self.loaded.take() {
             tracing::info!("unloaded {}: {reason}", loaded.model().name);
         }

@@ -113,3 +113,61 @@ fn stopping_refuses_those_that_wait() {
     }
     assert_eq!(ended.blocking_recv(), Ok(true));
 }
+
+/// The text and the summary of an answer.
+fn answer(events: &mut UnboundedReceiver<Event>) -> (String, Summary) {
+    let mut said = String::new();
+    loop {
+        match events.blocking_recv().unwrap() {
+            Event::Text(text) => said += &text,
+            Event::Done(summary) => return (said, summary),
+            Event::Failed(failure) => panic!("{failure:?}"),
+        }
+    }
+}
+
+#[test]
+fn answers_given_together_are_those_given_alone() {
+    let (engine, _ended) = Engine::start(Limits::default(), 2).unwrap();
+    let prompts = [
+        "Hello",
+        "What is the answer to",
+        "The old cat",
+        "a a a a a a a",
+    ];
+    let begin = |text: &str| {
+        let (mut job, events) = job(Prompt::Raw(text.to_owned()), KeepAlive::Forever);
+        job.settings.predict = Some(40);
+        engine.submit(job).unwrap();
+        events
+    };
+    let alone: Vec<_> = prompts
+        .iter()
+        .map(|text| answer(&mut begin(text)))
+        .collect();
+    let mut together: Vec<_> = prompts.iter().map(|text| begin(text)).collect();
+    for (events, (text, summary)) in together.iter_mut().zip(&alone) {
+        let (found, done) = answer(events);
+        assert_eq!(found, *text);
+        assert_eq!(done.context, summary.context);
+    }
+}
+
+#[test]
+fn a_second_turn_is_the_same_with_what_is_kept_of_the_first() {
+    let (engine, _ended) = Engine::start(Limits::default(), 2).unwrap();
+    let turn = |text: &str| {
+        let (mut job, mut events) = job(Prompt::Raw(text.to_owned()), KeepAlive::Forever);
+        job.settings.predict = Some(20);
+        engine.submit(job).unwrap();
+        answer(&mut events)
+    };
+    let (first, _) = turn("The box wakes up");
+    let longer = format!("The box wakes up{first} and then");
+    let (kept, summary) = turn(&longer);
+    // Unloading forgets what was kept.
+    assert!(matches!(ask(&engine, Prompt::Unload), Event::Done(_)));
+    let (fresh, whole) = turn(&longer);
+    assert_eq!(kept, fresh);
+    assert_eq!(summary.context, whole.context);
+}

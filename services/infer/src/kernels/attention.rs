@@ -8,7 +8,7 @@ use half::f16;
 
 use super::lanes::Lanes;
 use super::matrix::Pieces;
-use super::tiles::{Number, numbers};
+use super::tiles::{Groups, Number};
 use super::vectors::shares;
 use super::{Isa, Pool, for_isa};
 
@@ -265,15 +265,15 @@ unsafe fn score<L: Lanes, N: Number, const T: usize>(
     unsafe {
         let x = std::array::from_fn(|index| part.queries.add(part.place(row + index)));
         let scale = L::splat(part.shape.scale);
-        for eight in 0..tokens.div_ceil(8) {
-            let sums = numbers::<L, N, T>(keys.add(8 * width * eight), x, width);
-            for (index, sums) in sums.into_iter().enumerate() {
-                L::put(
-                    to.add((row + index) * stride + 8 * eight),
-                    L::mul(sums, scale),
-                );
-            }
-        }
+        let groups = &Groups {
+            first: keys,
+            stride: 8 * width,
+            count: tokens.div_ceil(8),
+        };
+        groups.products::<L, T>(x, width, |eight, index, sums| {
+            let to = to.add((row + index) * stride + 8 * eight);
+            L::put(to, L::mul(sums, scale));
+        });
     }
     T
 }
@@ -296,20 +296,22 @@ unsafe fn mix<L: Lanes, N: Number, const T: usize>(
     // SAFETY: the caller's.
     unsafe {
         let x = std::array::from_fn(|index| from.add((row + index) * stride));
-        for eight in 0..part.shape.width / 8 {
-            let sums = numbers::<L, N, T>(values.add(8 * PAGE * eight), x, tokens);
-            for (index, sums) in sums.into_iter().enumerate() {
-                let to = part.out.add(part.place(row + index) + 8 * eight);
-                L::put(
-                    to,
-                    if fresh {
-                        sums
-                    } else {
-                        L::add(sums, L::load(to))
-                    },
-                );
-            }
-        }
+        let groups = &Groups {
+            first: values,
+            stride: 8 * PAGE,
+            count: part.shape.width / 8,
+        };
+        groups.products::<L, T>(x, tokens, |eight, index, sums| {
+            let to = part.out.add(part.place(row + index) + 8 * eight);
+            L::put(
+                to,
+                if fresh {
+                    sums
+                } else {
+                    L::add(sums, L::load(to))
+                },
+            );
+        });
     }
     T
 }

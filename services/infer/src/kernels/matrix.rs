@@ -291,13 +291,13 @@ impl Part<'_> {
             out: self.out,
             stride: self.rows,
         };
-        use tiles::{F16, F32, Q4_0, Q4K, Q6K, Q8_0, run};
+        use tiles::{Q4_0, Q4K, Q6K, Q8_0, run, run_numbers};
         // SAFETY: the set was found on this machine; the packed weights are whole groups; the
         // ranges are within the matrix and the activations, and no other piece has both.
         unsafe {
             match self.format {
-                Format::F32 => for_isa!(isa, run[F32](work): (&Work<'_>)),
-                Format::F16 => for_isa!(isa, run[F16](work): (&Work<'_>)),
+                Format::F32 => for_isa!(isa, run_numbers[f32](work): (&Work<'_>)),
+                Format::F16 => for_isa!(isa, run_numbers[u16](work): (&Work<'_>)),
                 Format::Q4_0 => for_isa!(isa, run[Q4_0](work): (&Work<'_>)),
                 Format::Q8_0 => for_isa!(isa, run[Q8_0](work): (&Work<'_>)),
                 Format::Q4K => for_isa!(isa, run[Q4K](work): (&Work<'_>)),

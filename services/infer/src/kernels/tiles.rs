@@ -350,40 +350,56 @@ impl Tile for Q6K {
     }
 }
 
-/// Halves: for each column one of each row.
-pub(super) struct F16;
-
-impl Tile for F16 {
-    #[inline(always)]
-    unsafe fn tile<L: Lanes, const T: usize>(
-        weights: *const u8,
-        activations: &Activations,
-        token: usize,
-    ) -> [L::Floats; T] {
-        // SAFETY: the caller's; a row of activations is as long as the group's.
-        unsafe {
-            let x = std::array::from_fn(|index| activations.floats(token + index));
-            numbers::<L, u16, T>(weights.cast(), x, activations.columns())
+/// Computes `work` whose weights are numbers: for each column one of each row.
+///
+/// # Safety
+/// As [`run`] says.
+#[inline(always)]
+pub(super) unsafe fn run_numbers<L: Lanes, N: Number>(work: &Work<'_>) {
+    let mut token = work.tokens.start;
+    // SAFETY: the caller's.
+    unsafe {
+        while token < work.tokens.end {
+            token += match work.tokens.end - token {
+                6.. => some_numbers::<L, N, 6>(work, token),
+                4.. => some_numbers::<L, N, 4>(work, token),
+                2.. => some_numbers::<L, N, 2>(work, token),
+                _ => some_numbers::<L, N, 1>(work, token),
+            };
         }
     }
 }
 
-/// Floats: for each column one of each row.
-pub(super) struct F32;
-
-impl Tile for F32 {
-    #[inline(always)]
-    unsafe fn tile<L: Lanes, const T: usize>(
-        weights: *const u8,
-        activations: &Activations,
-        token: usize,
-    ) -> [L::Floats; T] {
-        // SAFETY: the caller's; a row of activations is as long as the group's.
-        unsafe {
-            let x = std::array::from_fn(|index| activations.floats(token + index));
-            numbers::<L, f32, T>(weights.cast(), x, activations.columns())
-        }
+#[inline(always)]
+unsafe fn some_numbers<L: Lanes, N: Number, const T: usize>(
+    work: &Work<'_>,
+    token: usize,
+) -> usize {
+    let columns = work.activations.columns();
+    let groups = &Groups {
+        first: work
+            .weights
+            .wrapping_add(work.groups.start * work.group_bytes)
+            .cast::<N>(),
+        stride: 8 * columns,
+        count: work.groups.len(),
+    };
+    // SAFETY: the caller's.
+    unsafe {
+        let x = std::array::from_fn(|index| work.activations.floats(token + index));
+        groups.products::<L, T>(x, columns, |group, index, sums| {
+            let row = (work.groups.start + group) * 8;
+            let to = work.out.add((token + index) * work.stride + row);
+            if row + 8 <= work.rows {
+                L::put(to, sums);
+            } else {
+                let mut whole = [0.0; 8];
+                L::put(whole.as_mut_ptr(), sums);
+                std::ptr::copy_nonoverlapping(whole.as_ptr(), to, work.rows - row);
+            }
+        });
     }
+    T
 }
 
 /// What floats are stored as.
@@ -411,45 +427,80 @@ impl Number for f32 {
     }
 }
 
-/// A single row's columns are taken in this many streams, so that one sum need not wait for another.
-const STREAMS: usize = 4;
+/// Groups of eight rows of numbers: of each column the eight numbers side by side.
+pub(super) struct Groups<N> {
+    /// The first group.
+    pub first: *const N,
+    /// Numbers from one group to the next.
+    pub stride: usize,
+    /// How many.
+    pub count: usize,
+}
 
-/// The products of eight rows of numbers, which lie side by side, with `T` rows of `columns` floats.
-///
-/// # Safety
-/// As [`Lanes`] says.
-#[inline(always)]
-pub(super) unsafe fn numbers<L: Lanes, N: Number, const T: usize>(
-    weights: *const N,
-    x: [*const f32; T],
-    columns: usize,
-) -> [L::Floats; T] {
-    // SAFETY: the caller's.
-    unsafe {
-        let column_of = |column: usize| N::eight::<L>(weights.add(8 * column));
-        let mut out = [L::splat(0.0); T];
-        let mut column = 0;
-        if T == 1 {
-            let mut streams = [L::splat(0.0); STREAMS];
-            while column + STREAMS <= columns {
-                for (stream, sum) in streams.iter_mut().enumerate() {
-                    let x = L::splat(*x[0].add(column + stream));
-                    *sum = L::fma(column_of(column + stream), x, *sum);
+impl<N: Number> Groups<N> {
+    /// Hands the products of all rows with `T` rows of `columns` floats to `put`, with the group's
+    /// and the row's number. Several groups go side by side, so that sums need not wait for each
+    /// other; each sum is made in the same order whatever goes beside it.
+    ///
+    /// # Safety
+    /// As [`Lanes`] says.
+    #[inline(always)]
+    pub unsafe fn products<L: Lanes, const T: usize>(
+        &self,
+        x: [*const f32; T],
+        columns: usize,
+        mut put: impl FnMut(usize, usize, L::Floats),
+    ) {
+        let mut group = 0;
+        // SAFETY: the caller's.
+        unsafe {
+            // As many sums as there are registers for.
+            if T >= 4 {
+                while group + 2 <= self.count {
+                    self.some::<L, 2, T>(group, x, columns, &mut put);
+                    group += 2;
                 }
-                column += STREAMS;
+            } else {
+                while group + 4 <= self.count {
+                    self.some::<L, 4, T>(group, x, columns, &mut put);
+                    group += 4;
+                }
             }
-            out[0] = L::add(
-                L::add(streams[0], streams[1]),
-                L::add(streams[2], streams[3]),
-            );
-        }
-        while column < columns {
-            let weights = column_of(column);
-            for (out, x) in out.iter_mut().zip(&x) {
-                *out = L::fma(weights, L::splat(*x.add(column)), *out);
+            while group < self.count {
+                self.some::<L, 1, T>(group, x, columns, &mut put);
+                group += 1;
             }
-            column += 1;
         }
-        out
+    }
+
+    #[inline(always)]
+    unsafe fn some<L: Lanes, const G: usize, const T: usize>(
+        &self,
+        group: usize,
+        x: [*const f32; T],
+        columns: usize,
+        put: &mut impl FnMut(usize, usize, L::Floats),
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let weights: [_; G] =
+                std::array::from_fn(|index| self.first.add((group + index) * self.stride));
+            let mut sums = [[L::splat(0.0); T]; G];
+            for column in 0..columns {
+                let eights: [_; G] =
+                    std::array::from_fn(|index| N::eight::<L>(weights[index].add(8 * column)));
+                for (index, x) in x.iter().enumerate() {
+                    let x = L::splat(*x.add(column));
+                    for (sums, eight) in sums.iter_mut().zip(eights) {
+                        sums[index] = L::fma(eight, x, sums[index]);
+                    }
+                }
+            }
+            for (place, sums) in sums.into_iter().enumerate() {
+                for (index, sums) in sums.into_iter().enumerate() {
+                    put(group + place, index, sums);
+                }
+            }
+        }
     }
 }

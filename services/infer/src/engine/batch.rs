@@ -1,0 +1,139 @@
+//! The answers that are being given: each pass takes a token of every one, and pieces of the prompts
+//! of those that are not that far.
+
+use std::sync::atomic::AtomicBool;
+
+use super::generation::{Generation, Turn};
+use super::kept::Kept;
+use super::{Event, Failure, Loaded, Refusal};
+use crate::kernels::Pool;
+use crate::model::{Part, Wanted};
+
+/// Answers at once. More would wait longer than they gain.
+pub(super) const MOST: usize = 8;
+
+/// Prompt tokens read in one pass when nobody waits for a token. Larger passes are faster, but a
+/// client that leaves and a service that stops wait for the end of the current one.
+const PASS_TOKENS: usize = 256;
+
+/// Prompt tokens read in one pass while others wait for their tokens.
+const BESIDE_OTHERS: usize = 64;
+
+/// Guessed tokens of one pass when an answer is alone. In a batch, the others' tokens are sure.
+const GUESSES: usize = 8;
+
+/// What happened to a generation.
+pub(super) struct Ended {
+    pub(super) generation: Generation,
+    pub(super) outcome: Result<&'static str, Failure>,
+}
+
+/// Runs one pass; takes those that ended out of `active`.
+pub(super) fn pass(
+    active: &mut Vec<Generation>,
+    pool: &Pool,
+    loaded: &Loaded,
+    stop: &AtomicBool,
+) -> Vec<Ended> {
+    let mut ended = Vec::new();
+    let mut place = 0;
+    while place < active.len() {
+        match active[place].check(stop) {
+            Ok(()) => place += 1,
+            Err(failure) => ended.push(Ended {
+                generation: active.remove(place),
+                outcome: Err(failure),
+            }),
+        }
+    }
+    let answering = active.iter().filter(|one| one.answers()).count();
+    let mut prompt = if answering > 0 {
+        BESIDE_OTHERS
+    } else {
+        PASS_TOKENS
+    };
+    let guesses = if active.len() == 1 { GUESSES } else { 0 };
+    let mut turns = Vec::new();
+    for one in &mut *active {
+        if one.answers() {
+            turns.push(Some(one.turn(usize::MAX, guesses)));
+        } else if prompt > 0 {
+            let turn = one.turn(prompt, 0);
+            prompt -= turn.tokens.len();
+            turns.push(Some(turn));
+        } else {
+            turns.push(None);
+        }
+    }
+    let mut parts: Vec<Part<'_>> = active
+        .iter_mut()
+        .zip(&turns)
+        .filter_map(|(one, turn)| {
+            turn.as_ref().map(|turn| Part {
+                tokens: &turn.tokens,
+                cache: &mut one.cache,
+                wanted: turn.wanted,
+            })
+        })
+        .collect();
+    if parts.is_empty() {
+        return ended;
+    }
+    let mut logits = match loaded.decoder.forward(pool, &mut parts) {
+        Ok(logits) => logits,
+        Err(error) => {
+            let failure = Failure::internal(&error);
+            ended.extend(active.drain(..).map(|generation| Ended {
+                generation,
+                outcome: Err(failure.clone()),
+            }));
+            return ended;
+        }
+    };
+    let mut rest = &mut logits[..];
+    let mut going = Vec::new();
+    for (mut one, turn) in active.drain(..).zip(&turns) {
+        let Some(turn) = turn else {
+            going.push(one);
+            continue;
+        };
+        let (own, others) = rest.split_at_mut(rows(turn) * loaded.decoder.vocabulary());
+        rest = others;
+        match one.take(loaded, turn, own) {
+            None => going.push(one),
+            Some(reason) => ended.push(Ended {
+                generation: one,
+                outcome: Ok(reason),
+            }),
+        }
+    }
+    *active = going;
+    ended
+}
+
+/// Logits that a turn gets.
+fn rows(turn: &Turn) -> usize {
+    match turn.wanted {
+        Wanted::Nothing => 0,
+        Wanted::Last => 1,
+        Wanted::All => turn.tokens.len(),
+    }
+}
+
+impl Ended {
+    /// Tells its client.
+    pub(super) fn tell(self, kept: &mut Kept) {
+        let events = self.generation.job.events.clone();
+        let event = match self.outcome {
+            Ok(reason) => Event::Done(self.generation.finish(reason, kept)),
+            Err(failure) => {
+                if failure.refusal == Refusal::Gone {
+                    tracing::info!("{}: {}", self.generation.job.model.name, failure.text);
+                }
+                Event::Failed(failure)
+            }
+        };
+        // A client that has left needs no answer.
+        let _ = events.send(event);
+    }
+}
