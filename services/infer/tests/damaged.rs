@@ -223,7 +223,7 @@ fn tensors_stay_inside_the_file_and_apart() {
     assert!(one(&[64], 0, 64).contains("truncated or damaged"));
     assert!(one(&[8], 0, 3).contains("multiples of 32"));
     assert!(one(&[31], 2, 0).contains("multiples of 32"));
-    assert!(one(&[32], 30, 0).contains("BF16 (number 30), allowed: F32, F16"));
+    assert!(one(&[32], 16, 0).contains("IQ2_XXS (number 16), allowed: F32, F16, BF16"));
     assert!(one(&[32], 99, 0).contains("number 99"));
     let two = |first: &str, second: &str, offset| {
         let tensors = [tensor(first, &[16], 0, 0), tensor(second, &[16], 0, offset)].concat();

@@ -9,8 +9,12 @@ pub enum Kind {
     F32,
     /// 16-bit floats.
     F16,
+    /// The upper 16 bits of 32-bit floats.
+    Bf16,
     /// 4 bits in blocks of 32 with one scale.
     Q4_0,
+    /// 5 bits in blocks of 32 with one scale.
+    Q5_0,
     /// 8 bits in blocks of 32 with one scale.
     Q8_0,
     /// 4 bits in blocks of 256 with 8 scales and minima.
@@ -65,7 +69,7 @@ const NAMES: [&str; 40] = [
 
 impl Kind {
     /// The types' names, for messages.
-    pub const ALLOWED: &'static str = "F32, F16, Q4_0, Q8_0, Q4_K, Q6_K";
+    pub const ALLOWED: &'static str = "F32, F16, BF16, Q4_0, Q5_0, Q8_0, Q4_K, Q6_K";
 
     /// The type of a number in the file, or the name of the one that is not supported.
     pub(super) fn from_number(number: u32) -> Result<Self, String> {
@@ -73,9 +77,11 @@ impl Kind {
             0 => Ok(Self::F32),
             1 => Ok(Self::F16),
             2 => Ok(Self::Q4_0),
+            6 => Ok(Self::Q5_0),
             8 => Ok(Self::Q8_0),
             12 => Ok(Self::Q4K),
             14 => Ok(Self::Q6K),
+            30 => Ok(Self::Bf16),
             _ => Err(match NAMES.get(number as usize) {
                 Some(name) => format!("{name} (number {number})"),
                 None => format!("number {number}"),
@@ -89,7 +95,9 @@ impl Kind {
         match self {
             Self::F32 => "F32",
             Self::F16 => "F16",
+            Self::Bf16 => "BF16",
             Self::Q4_0 => "Q4_0",
+            Self::Q5_0 => "Q5_0",
             Self::Q8_0 => "Q8_0",
             Self::Q4K => "Q4_K",
             Self::Q6K => "Q6_K",
@@ -100,8 +108,8 @@ impl Kind {
     #[must_use]
     pub fn block_length(self) -> u64 {
         match self {
-            Self::F32 | Self::F16 => 1,
-            Self::Q4_0 | Self::Q8_0 => 32,
+            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 => 32,
             Self::Q4K | Self::Q6K => 256,
         }
     }
@@ -111,8 +119,9 @@ impl Kind {
     pub fn block_bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::Bf16 => 2,
             Self::Q4_0 => 18,
+            Self::Q5_0 => 22,
             Self::Q8_0 => 34,
             Self::Q4K => 144,
             Self::Q6K => 210,
@@ -125,7 +134,9 @@ impl Kind {
         match self {
             Self::F32 => GgmlDType::F32,
             Self::F16 => GgmlDType::F16,
+            Self::Bf16 => GgmlDType::BF16,
             Self::Q4_0 => GgmlDType::Q4_0,
+            Self::Q5_0 => GgmlDType::Q5_0,
             Self::Q8_0 => GgmlDType::Q8_0,
             Self::Q4K => GgmlDType::Q4K,
             Self::Q6K => GgmlDType::Q6K,
@@ -142,6 +153,8 @@ mod tests {
         for kind in [
             Kind::F32,
             Kind::F16,
+            Kind::Bf16,
+            Kind::Q5_0,
             Kind::Q4_0,
             Kind::Q8_0,
             Kind::Q4K,
@@ -162,7 +175,7 @@ mod tests {
 
     #[test]
     fn an_unsupported_type_is_named() {
-        assert_eq!(Kind::from_number(30), Err("BF16 (number 30)".to_owned()));
+        assert_eq!(Kind::from_number(16), Err("IQ2_XXS (number 16)".to_owned()));
         assert_eq!(Kind::from_number(4711), Err("number 4711".to_owned()));
     }
 }

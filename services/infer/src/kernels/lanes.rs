@@ -27,6 +27,8 @@ pub(super) trait Lanes {
     unsafe fn high(bytes: Self::Bytes) -> Self::Bytes;
     /// Two bits of each byte, from `SHIFT` on, as bits 4 and 5.
     unsafe fn crumb<const SHIFT: i32>(bytes: Self::Bytes) -> Self::Bytes;
+    /// One bit of each byte as bit 4.
+    unsafe fn bit<const SHIFT: i32>(bytes: Self::Bytes) -> Self::Bytes;
     /// Either's bits.
     unsafe fn or(one: Self::Bytes, other: Self::Bytes) -> Self::Bytes;
     /// 32 bytes to memory.
@@ -81,6 +83,8 @@ pub(super) trait Lanes {
     unsafe fn splat(number: f32) -> Self::Floats;
     /// Eight halves from memory.
     unsafe fn halves(from: *const u16) -> Self::Floats;
+    /// Eight floats from memory that are cut to their upper 16 bits.
+    unsafe fn brains(from: *const u16) -> Self::Floats;
     /// Eight floats from memory.
     unsafe fn load(from: *const f32) -> Self::Floats;
     /// Eight floats to memory.

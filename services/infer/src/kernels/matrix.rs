@@ -17,8 +17,12 @@ pub enum Format {
     F32,
     /// 16-bit floats.
     F16,
+    /// The upper 16 bits of 32-bit floats.
+    Bf16,
     /// Four bits in blocks of 32.
     Q4_0,
+    /// Five bits in blocks of 32.
+    Q5_0,
     /// Eight bits in blocks of 32.
     Q8_0,
     /// Four bits in blocks of 256.
@@ -32,8 +36,8 @@ impl Format {
     #[must_use]
     pub const fn block_columns(self) -> usize {
         match self {
-            Format::F32 | Format::F16 => 1,
-            Format::Q4_0 | Format::Q8_0 => 32,
+            Format::F32 | Format::F16 | Format::Bf16 => 1,
+            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => 32,
             Format::Q4K | Format::Q6K => 256,
         }
     }
@@ -43,8 +47,9 @@ impl Format {
     pub const fn block_bytes(self) -> usize {
         match self {
             Format::F32 => 4,
-            Format::F16 => 2,
+            Format::F16 | Format::Bf16 => 2,
             Format::Q4_0 => 18,
+            Format::Q5_0 => 22,
             Format::Q8_0 => 34,
             Format::Q4K => 144,
             Format::Q6K => 210,
@@ -59,8 +64,8 @@ impl Format {
 
     fn grain(self) -> Grain {
         match self {
-            Format::F32 | Format::F16 => Grain::Floats,
-            Format::Q4_0 | Format::Q8_0 => Grain::Of32,
+            Format::F32 | Format::F16 | Format::Bf16 => Grain::Floats,
+            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => Grain::Of32,
             Format::Q4K | Format::Q6K => Grain::Of256,
         }
     }
@@ -291,13 +296,15 @@ impl Part<'_> {
             out: self.out,
             stride: self.rows,
         };
-        use tiles::{Q4_0, Q4K, Q6K, Q8_0, run, run_numbers};
+        use tiles::{Brain, Q4_0, Q4K, Q5_0, Q6K, Q8_0, run, run_numbers};
         // SAFETY: the set was found on this machine; the packed weights are whole groups; the
         // ranges are within the matrix and the activations, and no other piece has both.
         unsafe {
             match self.format {
                 Format::F32 => for_isa!(isa, run_numbers[f32](work): (&Work<'_>)),
                 Format::F16 => for_isa!(isa, run_numbers[u16](work): (&Work<'_>)),
+                Format::Bf16 => for_isa!(isa, run_numbers[Brain](work): (&Work<'_>)),
+                Format::Q5_0 => for_isa!(isa, run[Q5_0](work): (&Work<'_>)),
                 Format::Q4_0 => for_isa!(isa, run[Q4_0](work): (&Work<'_>)),
                 Format::Q8_0 => for_isa!(isa, run[Q8_0](work): (&Work<'_>)),
                 Format::Q4K => for_isa!(isa, run[Q4K](work): (&Work<'_>)),

@@ -108,6 +108,17 @@ macro_rules! lanes {
                 }
             }
             #[inline(always)]
+            unsafe fn bit<const SHIFT: i32>(bytes: Self::Bytes) -> Self::Bytes {
+                // SAFETY: see the trait; a negative count shifts to the right.
+                unsafe {
+                    let (count, mask) = (vdupq_n_s8(4 - SHIFT as i8), vdupq_n_u8(0x10));
+                    (
+                        vandq_u8(vshlq_u8(bytes.0, count), mask),
+                        vandq_u8(vshlq_u8(bytes.1, count), mask),
+                    )
+                }
+            }
+            #[inline(always)]
             unsafe fn or(one: Self::Bytes, other: Self::Bytes) -> Self::Bytes {
                 // SAFETY: see the trait.
                 unsafe { (vorrq_u8(one.0, other.0), vorrq_u8(one.1, other.1)) }
@@ -241,6 +252,14 @@ macro_rules! lanes {
             unsafe fn halves(from: *const u16) -> Self::Floats {
                 // SAFETY: see the trait.
                 unsafe { (widened(vld1_u16(from)), widened(vld1_u16(from.add(4)))) }
+            }
+            #[inline(always)]
+            unsafe fn brains(from: *const u16) -> Self::Floats {
+                // SAFETY: see the trait.
+                unsafe {
+                    let wide = |four| vreinterpretq_f32_u32(vshll_n_u16::<16>(four));
+                    (wide(vld1_u16(from)), wide(vld1_u16(from.add(4))))
+                }
             }
             #[inline(always)]
             unsafe fn load(from: *const f32) -> Self::Floats {

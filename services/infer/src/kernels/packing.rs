@@ -21,7 +21,8 @@ pub(super) fn pack(format: Format, rows: &[u8], row_bytes: usize, group: &mut [u
         let blocks = bytes.chunks_exact(block_bytes);
         for (block, group) in blocks.zip(group.chunks_exact_mut(GROUP * block_bytes)) {
             match format {
-                Format::F32 | Format::F16 => spread(block, group, row, block_bytes),
+                Format::F32 | Format::F16 | Format::Bf16 => spread(block, group, row, block_bytes),
+                Format::Q5_0 => pack_q5_0(block, group, row),
                 Format::Q8_0 | Format::Q4_0 => {
                     spread(&block[..2], group, row, 2);
                     spread(&block[2..], &mut group[16..], row, 4);
@@ -52,6 +53,18 @@ fn scale_and_minimum(packed: &[u8], sub: usize) -> (u8, u8) {
             (packed[sub + 4] & 15) | ((packed[sub - 4] >> 6) << 4),
             (packed[sub + 4] >> 4) | ((packed[sub] >> 6) << 4),
         )
+    }
+}
+
+fn pack_q5_0(block: &[u8], group: &mut [u8], row: usize) {
+    spread(&block[..2], group, row, 2);
+    spread(&block[6..], &mut group[16..144], row, 4);
+    let fifth = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
+    for column in 0..32 {
+        let (half, step, place) = (column / 16, column % 16 / 4, column % 4);
+        let byte = &mut group[144 + 4 * row + place];
+        let shift = 4 * half + step;
+        *byte = (*byte & !(1 << shift)) | (((fifth >> column & 1) as u8) << shift);
     }
 }
 
@@ -122,6 +135,17 @@ pub(super) fn unpack_row(format: Format, row: &[u8], to: &mut [f32]) {
         match format {
             Format::F32 => to[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
             Format::F16 => to[0] = half(block),
+            Format::Bf16 => to[0] = f32::from_le_bytes([0, 0, block[0], block[1]]),
+            Format::Q5_0 => {
+                let fifth = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
+                for (place, &byte) in block[6..].iter().enumerate() {
+                    let bit = |column: usize| ((fifth >> column & 1) << 4) as u8;
+                    let number =
+                        |low: u8, column| half(block) * (f32::from(low | bit(column)) - 16.0);
+                    to[place] = number(byte & 15, place);
+                    to[place + 16] = number(byte >> 4, place + 16);
+                }
+            }
             Format::Q8_0 => {
                 for (to, &byte) in to.iter_mut().zip(&block[2..]) {
                     *to = half(block) * f32::from(byte as i8);
@@ -176,6 +200,8 @@ mod tests {
         for (format, kind) in [
             (Format::Q8_0, GgmlDType::Q8_0),
             (Format::Q4_0, GgmlDType::Q4_0),
+            (Format::Q5_0, GgmlDType::Q5_0),
+            (Format::Bf16, GgmlDType::BF16),
             (Format::Q4K, GgmlDType::Q4K),
             (Format::Q6K, GgmlDType::Q6K),
             (Format::F16, GgmlDType::F16),

@@ -57,6 +57,11 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    unsafe fn bit<const SHIFT: i32>(bytes: [u8; 32]) -> [u8; 32] {
+        bytes.map(|byte| ((byte >> SHIFT) & 1) << 4)
+    }
+
+    #[inline(always)]
     unsafe fn or(one: [u8; 32], other: [u8; 32]) -> [u8; 32] {
         std::array::from_fn(|index| one[index] | other[index])
     }
@@ -188,6 +193,15 @@ impl Lanes for Plain {
         each(
             unsafe { from.cast::<[u16; 8]>().read_unaligned() },
             |bits| half::f16::from_bits(bits).to_f32_const(),
+        )
+    }
+
+    #[inline(always)]
+    unsafe fn brains(from: *const u16) -> [f32; 8] {
+        // SAFETY: the caller's pointer reaches eight numbers.
+        each(
+            unsafe { from.cast::<[u16; 8]>().read_unaligned() },
+            |bits| f32::from_bits(u32::from(bits) << 16),
         )
     }
 

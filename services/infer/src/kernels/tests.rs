@@ -27,7 +27,9 @@ impl Numbers {
     }
 }
 
-const FORMATS: [(Format, GgmlDType); 6] = [
+const FORMATS: [(Format, GgmlDType); 8] = [
+    (Format::Bf16, GgmlDType::BF16),
+    (Format::Q5_0, GgmlDType::Q5_0),
     (Format::F32, GgmlDType::F32),
     (Format::F16, GgmlDType::F16),
     (Format::Q4_0, GgmlDType::Q4_0),

@@ -128,6 +128,62 @@ impl Tile for Q4_0 {
     }
 }
 
+/// As [`Q4_0`], with 32 bytes more at the end: of each row's four places the fifth bits, those of the
+/// lower halves' four steps first.
+pub(super) struct Q5_0;
+
+impl Tile for Q5_0 {
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T] {
+        // SAFETY: the caller's; a row of activations is as long as the group's.
+        unsafe {
+            let x: [_; T] = std::array::from_fn(|index| activations.row(token + index));
+            let mut out = [L::splat(0.0); T];
+            for block in 0..activations.columns() / 32 {
+                let weights = weights.add(block * 176);
+                L::prefetch(weights.wrapping_add(AHEAD));
+                let fifth = L::bytes(weights.add(144));
+                let fifths = [
+                    [L::bit::<0>(fifth), L::bit::<4>(fifth)],
+                    [L::bit::<1>(fifth), L::bit::<5>(fifth)],
+                    [L::bit::<2>(fifth), L::bit::<6>(fifth)],
+                    [L::bit::<3>(fifth), L::bit::<7>(fifth)],
+                ];
+                let mut ints = [L::no_ints(); T];
+                // Five bits fill 16 after four products.
+                for half in [0, 2] {
+                    let mut sums = [L::no_sums(); T];
+                    for step in [half, half + 1] {
+                        let packed = L::bytes(weights.add(16 + 32 * step));
+                        let low = L::or(L::low(packed), fifths[step][0]);
+                        let high = L::or(L::high(packed), fifths[step][1]);
+                        for (sums, x) in sums.iter_mut().zip(&x) {
+                            let from = x.bytes.add(32 * block + 4 * step);
+                            *sums = L::add_products(*sums, low, L::four(from));
+                            *sums = L::add_products(*sums, high, L::four(from.add(16)));
+                        }
+                    }
+                    for (ints, sums) in ints.iter_mut().zip(sums) {
+                        *ints = L::add_ints(*ints, L::total(sums));
+                    }
+                }
+                let scale = L::halves(weights.cast());
+                for ((out, ints), x) in out.iter_mut().zip(ints).zip(&x) {
+                    // Weights are stored 16 too large.
+                    let ints = L::less(ints, 2 * *x.sums.add(block));
+                    let scale = L::mul(scale, L::splat(*x.scales.add(block)));
+                    *out = L::fma(L::floats(ints), scale, *out);
+                }
+            }
+            out
+        }
+    }
+}
+
 /// Blocks of 32: eight scales, then for each four columns the four bytes of each row.
 pub(super) struct Q8_0;
 
@@ -416,6 +472,19 @@ impl Number for u16 {
     unsafe fn eight<L: Lanes>(from: *const u16) -> L::Floats {
         // SAFETY: the caller's.
         unsafe { L::halves(from) }
+    }
+}
+
+/// The upper 16 bits of a float.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Brain(u16);
+
+impl Number for Brain {
+    #[inline(always)]
+    unsafe fn eight<L: Lanes>(from: *const Brain) -> L::Floats {
+        // SAFETY: the caller's.
+        unsafe { L::brains(from.cast()) }
     }
 }
 

@@ -56,6 +56,23 @@ macro_rules! common {
             }
         }
         #[inline(always)]
+        unsafe fn bit<const SHIFT: i32>(bytes: __m256i) -> __m256i {
+            // SAFETY: see the trait.
+            unsafe {
+                let moved = match SHIFT {
+                    0 => _mm256_slli_epi16::<4>(bytes),
+                    1 => _mm256_slli_epi16::<3>(bytes),
+                    2 => _mm256_slli_epi16::<2>(bytes),
+                    3 => _mm256_slli_epi16::<1>(bytes),
+                    4 => bytes,
+                    5 => _mm256_srli_epi16::<1>(bytes),
+                    6 => _mm256_srli_epi16::<2>(bytes),
+                    _ => _mm256_srli_epi16::<3>(bytes),
+                };
+                _mm256_and_si256(moved, _mm256_set1_epi8(0x10))
+            }
+        }
+        #[inline(always)]
         unsafe fn or(one: __m256i, other: __m256i) -> __m256i {
             // SAFETY: see the trait.
             unsafe { _mm256_or_si256(one, other) }
@@ -145,6 +162,14 @@ macro_rules! common {
         unsafe fn halves(from: *const u16) -> __m256 {
             // SAFETY: see the trait.
             unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+        }
+        #[inline(always)]
+        unsafe fn brains(from: *const u16) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe {
+                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            }
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> __m256 {

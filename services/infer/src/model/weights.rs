@@ -164,7 +164,9 @@ fn format(kind: Kind) -> Format {
     match kind {
         Kind::F32 => Format::F32,
         Kind::F16 => Format::F16,
+        Kind::Bf16 => Format::Bf16,
         Kind::Q4_0 => Format::Q4_0,
+        Kind::Q5_0 => Format::Q5_0,
         Kind::Q8_0 => Format::Q8_0,
         Kind::Q4K => Format::Q4K,
         Kind::Q6K => Format::Q6K,
