@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, ensure};
 use kos_manifest::launch::{LAUNCH_FAILED, LaunchSpec, MAX_SPEC_BYTES, SPEC_FD, Step};
 use kos_sys::exec::{Fork, fork_single_threaded};
+use kos_sys::filter::Filter;
 use kos_sys::signals::Waited;
 use kos_sys::{hostname, loopback, process, sockets};
 
@@ -56,9 +57,10 @@ fn launch(reports: &Reports) -> Result<ExitCode, Failure> {
         Fork::Child => Err(program::become_program(&spec, &contents, reports)),
         Fork::Parent(program, before_exec) => {
             let identity = (spec.uid, spec.gid);
+            let filter = Filter::from_words(&spec.own_filter).at(Step::Seccomp)?;
             drop((spec, contents));
             supervise::give_up_rights(identity)?;
-            supervise::supervise(program, before_exec, &signals, reports)
+            supervise::supervise(program, before_exec, &filter, &signals, reports)
         }
     }
 }

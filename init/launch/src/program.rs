@@ -9,7 +9,7 @@ use kos_manifest::launch::{
     Access, FIRST_PASSED_FD, FIRST_PROGRAM_FD, LaunchReport, LaunchSpec, Step,
 };
 use kos_sys::exec::{Program, close_on_exec_from, pass_on};
-use kos_sys::filter::{Calls, Filter, Internet};
+use kos_sys::filter::Filter;
 use kos_sys::landlock::{self, Right, Rules};
 use kos_sys::{SysError, identity, process, signals, user_namespace};
 
@@ -43,13 +43,8 @@ fn prepare(spec: &LaunchSpec, contents: &Contents, reports: &Reports) -> Result<
     landlock::restrict(&rules(spec, contents)).at(Step::Landlock)?;
     let environment = descriptors::environment(spec, process::own_pid());
     let program = Program::new(&spec.program, &spec.args, &environment).at(Step::Exec)?;
-    let filter = Filter::compile(&Calls {
-        names: &spec.syscalls,
-        program: Some(&program),
-        internet: internet(spec),
-        writable_code: spec.writable_code,
-    });
-    let filter = filter.at(Step::Seccomp)?;
+    let mut filter = Filter::from_words(&spec.filter).at(Step::Seccomp)?;
+    filter.allow_exec(&program);
     // Before the filter, which may well forbid sending.
     reports.send(&LaunchReport::Executing);
     let count = spec.sockets.len() + spec.credentials.len();
@@ -74,16 +69,6 @@ fn refuse_new_code() -> Result<(), SysError> {
     match identity::refuse_new_code() {
         Err(error) if error.source.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
         other => other,
-    }
-}
-
-fn internet(spec: &LaunchSpec) -> Internet {
-    if spec.capabilities.iter().any(|name| name == "net_raw") {
-        Internet::Any
-    } else if spec.datagrams {
-        Internet::Datagrams
-    } else {
-        Internet::Streams
     }
 }
 

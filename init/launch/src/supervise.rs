@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use kos_manifest::launch::{LaunchReport, Step};
 use kos_sys::exec::BeforeExec;
-use kos_sys::filter::{Calls, Filter, Internet};
+use kos_sys::filter::Filter;
 use kos_sys::identity;
 use kos_sys::process::signal_child;
 use kos_sys::reap::{self, Exit};
@@ -28,27 +28,6 @@ pub const SIGNALS: [i32; 7] = [
     Signal::USR2.as_raw(),
 ];
 
-/// What it needs from now on; the memory calls are the allocator's.
-const CALLS: [&str; 17] = [
-    "brk",
-    "close",
-    "exit",
-    "exit_group",
-    "futex",
-    "kill",
-    "madvise",
-    "mmap",
-    "mremap",
-    "munmap",
-    "rt_sigprocmask",
-    "rt_sigreturn",
-    "rt_sigtimedwait",
-    "sendto",
-    "sigaltstack",
-    "wait4",
-    "write",
-];
-
 /// Keeps nothing of what it could do but its place.
 pub fn give_up_rights((uid, gid): (u32, u32)) -> Result<(), Failure> {
     identity::assume(uid, gid, identity::NO_CAPABILITIES).at(Step::Identity)?;
@@ -60,17 +39,10 @@ pub fn give_up_rights((uid, gid): (u32, u32)) -> Result<(), Failure> {
 pub fn supervise(
     program: i32,
     before_exec: BeforeExec,
+    filter: &Filter,
     signals: &Waited,
     reports: &Reports,
 ) -> Result<ExitCode, Failure> {
-    let calls: Vec<String> = CALLS.iter().map(|call| (*call).to_owned()).collect();
-    let calls = Calls {
-        names: &calls,
-        program: None,
-        internet: Internet::Streams,
-        writable_code: false,
-    };
-    let filter = Filter::compile(&calls).at(Step::Seccomp)?;
     // Until it has the program's user, the child takes no signal from one without rights.
     before_exec.wait();
     filter.install().at(Step::Seccomp)?;

@@ -31,6 +31,28 @@ pub const MAX_SPEC_BYTES: usize = 256 * 1024;
 /// Largest report packet, in bytes: one error text with its path.
 pub const MAX_REPORT_BYTES: usize = 4096;
 
+/// What `kos-launch` calls once the program runs, as the sandbox's init; the memory calls are the
+/// allocator's.
+pub const LAUNCHER_CALLS: [&str; 17] = [
+    "brk",
+    "close",
+    "exit",
+    "exit_group",
+    "futex",
+    "kill",
+    "madvise",
+    "mmap",
+    "mremap",
+    "munmap",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "rt_sigtimedwait",
+    "sendto",
+    "sigaltstack",
+    "wait4",
+    "write",
+];
+
 /// Everything `kos-launch` needs to build one sandbox and become the program in it.
 ///
 /// The pid, mount, ipc, uts and (unless the network is the host's) net namespaces exist already:
@@ -60,12 +82,14 @@ pub struct LaunchSpec {
     pub devices: Vec<String>,
     /// Capabilities kept (ambient), by name without `CAP_`, lower case; usually none.
     pub capabilities: Vec<String>,
-    /// System calls allowed, by name; every other one fails with `EPERM`.
-    pub syscalls: Vec<String>,
+    /// The program's system-call filter, an instruction of the kernel's in each number. PID 1 compiles
+    /// it, once for all services with the same rights; `kos-launch` adds its own last call, which is the
+    /// program's execution.
+    pub filter: Vec<u64>,
+    /// The filter of `kos-launch` itself from then on, made of [`LAUNCHER_CALLS`].
+    pub own_filter: Vec<u64>,
     /// Whether the loopback device of its own network namespace is brought up.
     pub loopback: bool,
-    /// Whether sockets of the internet may be anything but TCP.
-    pub datagrams: bool,
     /// TCP ports that may be bound; `None` means that Landlock does not restrict TCP binding.
     pub listen: Option<Vec<u16>>,
     /// TCP ports that may be connected to; `None` means no restriction.

@@ -20,6 +20,7 @@ mod data;
 mod descriptor;
 mod directories;
 mod disk;
+mod filters;
 mod group;
 mod kept;
 mod lifecycle;
@@ -60,6 +61,7 @@ use tokio::sync::watch;
 use crate::boot::Booted;
 use crate::cgroup_watch::CgroupWatch;
 use crate::console::Console;
+use crate::filters::Filters;
 use crate::logs::Log;
 use crate::news::Newsroom;
 use crate::phases::Phases;
@@ -220,6 +222,7 @@ async fn supervise(frame: Frame, booted: Booted) -> Result<(End, Vec<PhaseRecord
         cgroups,
         watch: CgroupWatch::new()?,
         syscall_sets: manifests.syscall_sets().clone(),
+        filters: Filters::default(),
         credentials,
         place,
         null: std::fs::File::open("/dev/null")

@@ -2,13 +2,14 @@
 //!
 //! Pure: what a sandbox contains can be read, and tested, here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use kos_manifest::control::SOCKET;
 use kos_manifest::launch::{Access, CREDENTIALS_DIRECTORY, LaunchSpec, ProcessLimits, View};
 use kos_manifest::seccomp::SyscallSets;
 use kos_manifest::service::{ControlGrant, Network, Service, StepProgram};
+use kos_sys::filter::{Calls, Internet};
 
 /// Below it each service has its runtime directory, and finds what PID 1 gives it.
 pub const RUN: &str = "/run/kos";
@@ -37,8 +38,8 @@ pub fn cache_directory(name: &str) -> PathBuf {
     Path::new(DATA).join("cache").join(name)
 }
 
-/// Makes the spec.
-pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
+/// Makes the spec, without what is found out at each start: its secrets and its filters.
+pub fn launch_spec(service: &Service) -> LaunchSpec {
     let sandbox = &service.sandbox;
     let name = service.name.as_str();
     let mut environment: BTreeMap<String, String> = service.environment.clone();
@@ -92,16 +93,6 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
     if let Some(memory) = service.limits.memory {
         environment.insert("KOS_MEMORY_LIMIT".to_owned(), memory.to_string());
     }
-    let syscalls: std::collections::BTreeSet<String> = sandbox
-        .syscalls
-        .iter()
-        .filter_map(|set| sets.get(set))
-        .flatten()
-        .chain(&sandbox.syscalls_add)
-        .filter(|call| !sandbox.syscalls_remove.contains(call))
-        .filter(|call| *call != "listen" || may_listen(service))
-        .cloned()
-        .collect();
     // A namespace with no network has no ports to guard.
     let ports = |ports: &[u16]| (sandbox.network == Network::Host).then(|| ports.to_vec());
     LaunchSpec {
@@ -115,12 +106,11 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
         tmp_bytes: sandbox.tmp_bytes,
         devices: sandbox.devices.clone(),
         capabilities: sandbox.capabilities.clone(),
-        syscalls: syscalls.into_iter().collect(),
+        filter: Vec::new(),
+        own_filter: Vec::new(),
         listen: ports(&sandbox.listen),
         connect: ports(&sandbox.connect),
         loopback: sandbox.network == Network::Own,
-        // What its own namespace has in it is nobody else's.
-        datagrams: sandbox.udp || sandbox.network != Network::Host,
         user_namespace: sandbox.user_namespace,
         writable_code: sandbox.writable_code,
         limits: ProcessLimits {
@@ -140,12 +130,39 @@ pub fn launch_spec(service: &Service, sets: &SyscallSets) -> LaunchSpec {
 
 /// Makes the spec of a step: the service's sandbox with another program in it, which gets none of
 /// the sockets that are kept for the service itself.
-pub fn step_spec(service: &Service, step: &StepProgram, sets: &SyscallSets) -> LaunchSpec {
+pub fn step_spec(service: &Service, step: &StepProgram) -> LaunchSpec {
     LaunchSpec {
         program: step.program.clone(),
         args: step.args.clone(),
         sockets: Vec::new(),
-        ..launch_spec(service, sets)
+        ..launch_spec(service)
+    }
+}
+
+/// The system calls that a service may make.
+pub fn calls(service: &Service, sets: &SyscallSets) -> Calls {
+    let sandbox = &service.sandbox;
+    let names: BTreeSet<&String> = sandbox
+        .syscalls
+        .iter()
+        .filter_map(|set| sets.get(set))
+        .flatten()
+        .chain(&sandbox.syscalls_add)
+        .filter(|call| !sandbox.syscalls_remove.contains(call))
+        .filter(|call| *call != "listen" || may_listen(service))
+        .collect();
+    let internet = if sandbox.capabilities.iter().any(|name| name == "net_raw") {
+        Internet::Any
+    } else if sandbox.udp || sandbox.network != Network::Host {
+        // What its own namespace has in it is nobody else's.
+        Internet::Datagrams
+    } else {
+        Internet::Streams
+    };
+    Calls {
+        names: names.into_iter().cloned().collect(),
+        internet,
+        writable_code: sandbox.writable_code,
     }
 }
 
@@ -185,8 +202,7 @@ mod tests {
     }
 
     fn spec(extra: &str) -> LaunchSpec {
-        let (service, sets) = echo(extra);
-        launch_spec(&service, &sets)
+        launch_spec(&echo(extra).0)
     }
 
     fn targets(spec: &LaunchSpec) -> Vec<&str> {
@@ -202,15 +218,36 @@ mod tests {
         assert_eq!(targets(&spec), ["/run/kos/notify"]);
         assert_eq!(spec.view[0].source, Path::new("/run/kos/notify/echo"));
         assert_eq!((spec.listen.as_ref(), spec.capabilities.len()), (None, 0));
-        assert_eq!(spec.syscalls, ["listen", "read", "write"]);
+        let (service, sets) = echo("");
+        assert_eq!(calls(&service, &sets).names, ["listen", "read", "write"]);
     }
 
     #[test]
     fn without_a_port_there_is_no_listening() {
-        let has = |extra: &str| spec(extra).syscalls.contains(&"listen".to_owned());
+        let has = |extra: &str| {
+            let (service, sets) = echo(extra);
+            calls(&service, &sets).names.contains(&"listen".to_owned())
+        };
         assert!(has(""));
         assert!(!has("[sandbox]\nnetwork = \"host\"\n"));
         assert!(has("[sandbox]\nnetwork = \"host\"\nlisten = [80]\n"));
+    }
+
+    #[test]
+    fn sockets_are_as_free_as_the_network_is_narrow() {
+        let internet = |extra: &str| {
+            let (service, sets) = echo(extra);
+            calls(&service, &sets).internet
+        };
+        assert_eq!(internet(""), Internet::Datagrams);
+        let host = "[sandbox]\nnetwork = \"host\"\n";
+        assert_eq!(internet(host), Internet::Streams);
+        assert_eq!(
+            internet(&format!("{host}udp = true\n")),
+            Internet::Datagrams
+        );
+        let raw = format!("{host}capabilities = [\"net_raw\"]\n");
+        assert_eq!(internet(&raw), Internet::Any);
     }
 
     #[test]
@@ -236,15 +273,15 @@ mod tests {
     #[test]
     fn a_step_has_the_sandbox_and_not_the_sockets() {
         let sockets = "[[sockets]]\nname = \"web\"\nlisten = \"tcp:0.0.0.0:8080\"\n";
-        let (service, sets) = echo(sockets);
+        let (service, _) = echo(sockets);
         let step = StepProgram {
             program: "/bin/step".into(),
             args: vec!["now".to_owned()],
             timeout: std::time::Duration::from_secs(1),
         };
-        let own = launch_spec(&service, &sets);
+        let own = launch_spec(&service);
         assert_eq!(own.sockets, ["web"]);
-        let spec = step_spec(&service, &step, &sets);
+        let spec = step_spec(&service, &step);
         assert_eq!(spec.sockets, [""; 0]);
         assert_eq!(
             (spec.program.as_path(), spec.args.as_slice(), spec.view),

@@ -56,13 +56,10 @@ const SOCKET_TYPE: u64 = 0xf;
 const FAST_OPEN: u64 = libc::MSG_FASTOPEN as u64;
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy)]
-pub struct Calls<'a> {
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Calls {
     /// Names of the calls that are allowed; see [`Filter::compile`].
-    pub names: &'a [String],
-    /// Whose one `execve`, with exactly its three addresses, is allowed as well: a launcher's last
-    /// call. Its addresses mean nothing to the program after it.
-    pub program: Option<&'a Program>,
+    pub names: Vec<String>,
     /// What a socket of the internet may be, where the names allow one at all.
     pub internet: Internet,
     /// Whether memory may be mapped writable and executable at once.
@@ -70,7 +67,7 @@ pub struct Calls<'a> {
 }
 
 /// Kinds of internet sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Internet {
     /// TCP: what Landlock's port rules reach. (Multipath TCP and SCTP, which they do not reach, are
     /// streams by type and no TCP by protocol.)
@@ -103,24 +100,13 @@ impl Filter {
     /// # Errors
     /// A name that no architecture of kOS knows; one that only another architecture knows is
     /// passed over.
-    pub fn compile(calls: &Calls<'_>) -> Result<Self, SysError> {
+    pub fn compile(calls: &Calls) -> Result<Self, SysError> {
         let mut allowed: BTreeMap<i64, Allowed> = BTreeMap::new();
-        for name in calls.names {
+        for name in &calls.names {
             let Some((number, when)) = rule(name, calls)? else {
                 continue;
             };
             allow(&mut allowed, number, when);
-        }
-        if let Some(program) = calls.program {
-            let mut conditions = Vec::new();
-            for (index, address) in (0u8..).zip(program.addresses()) {
-                conditions.push(condition(index, Width::Whole, SeccompCmpOp::Eq, address)?);
-            }
-            allow(
-                &mut allowed,
-                Sysno::execve.id().into(),
-                Allowed::When(vec![all_of(conditions)?]),
-            );
         }
         let mut decided = BTreeMap::new();
         let mut narrowed = BTreeMap::new();
@@ -152,6 +138,71 @@ impl Filter {
         })
     }
 
+    /// The filter as numbers, to be handed to another process.
+    pub fn to_words(&self) -> Vec<u64> {
+        let word = |step: &sock_filter| {
+            u64::from(step.code)
+                | u64::from(step.jt) << 16
+                | u64::from(step.jf) << 24
+                | u64::from(step.k) << 32
+        };
+        self.program.iter().map(word).collect()
+    }
+
+    /// The filter that [`Filter::to_words`] made numbers of.
+    ///
+    /// # Errors
+    /// It is shorter than any filter, or longer than the kernel takes.
+    pub fn from_words(words: &[u64]) -> Result<Self, SysError> {
+        if !(ARCHITECTURE_CHECK + 1..=LONGEST).contains(&words.len()) {
+            let found = format!("found {} steps, allowed: up to {LONGEST}", words.len());
+            return Err(refused("take over", "a system-call filter", found));
+        }
+        let step = |word: &u64| {
+            let [code_low, code_high, jt, jf, k @ ..] = word.to_le_bytes();
+            sock_filter {
+                code: u16::from_le_bytes([code_low, code_high]),
+                jt,
+                jf,
+                k: u32::from_le_bytes(k),
+            }
+        };
+        Ok(Filter {
+            program: words.iter().map(step).collect(),
+        })
+    }
+
+    /// Allows, beside all else, the one `execve` of this program, with exactly its three addresses: a
+    /// launcher's last call. The addresses mean nothing to the program after it.
+    pub fn allow_exec(&mut self, program: &Program) {
+        let load = |offset| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
+        let mut values = vec![(0, Sysno::execve.id() as u32)];
+        for (place, address) in (0u32..).zip(program.addresses()) {
+            let offset = ARGUMENTS + 8 * place;
+            // A filter sees an argument's halves one by one; both architectures put the lower first.
+            values.push((offset, address as u32));
+            values.push((offset + 4, (address >> 32) as u32));
+        }
+        let steps = 2 * values.len();
+        let mut rule = Vec::with_capacity(steps + 1);
+        for (offset, value) in values {
+            rule.push(load(offset));
+            rule.push(sock_filter {
+                jt: 0,
+                // To behind the rule's answer, which stands at `steps`.
+                jf: (steps - rule.len()) as u8,
+                ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value)
+            });
+        }
+        rule.push(statement(
+            libc::BPF_RET | libc::BPF_K,
+            SeccompAction::Allow.into(),
+        ));
+        // Whatever comes after loads what it looks at by itself.
+        self.program
+            .splice(ARCHITECTURE_CHECK..ARCHITECTURE_CHECK, rule);
+    }
+
     /// Installs the filter in this thread, for good; `no_new_privs` comes with it.
     ///
     /// # Errors
@@ -164,6 +215,12 @@ impl Filter {
 
 /// Instructions of the architecture's check, with which the compiler's programs begin.
 const ARCHITECTURE_CHECK: usize = 3;
+
+/// The most instructions that the kernel takes (`BPF_MAXINSNS`).
+const LONGEST: usize = 4096;
+
+/// Where the arguments begin in what a filter looks at (`struct seccomp_data`).
+const ARGUMENTS: u32 = 16;
 
 /// What a number alone decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,7 +338,7 @@ fn allow(allowed: &mut BTreeMap<i64, Allowed>, number: i64, when: Allowed) {
 }
 
 /// The number of a name here, and when it is allowed.
-fn rule(name: &str, calls: &Calls<'_>) -> Result<Option<(i64, Allowed)>, SysError> {
+fn rule(name: &str, calls: &Calls) -> Result<Option<(i64, Allowed)>, SysError> {
     let unknown = || SysError::refused("find system call", name, "no architecture has it");
     let (call, form) = match name.split_once('/') {
         Some((call, form)) => (call, Some(form)),
@@ -305,7 +362,7 @@ fn rule(name: &str, calls: &Calls<'_>) -> Result<Option<(i64, Allowed)>, SysErro
 }
 
 /// The arguments with which a call is harmless.
-fn conditions(call: &str, calls: &Calls<'_>) -> Result<Allowed, SysError> {
+fn conditions(call: &str, calls: &Calls) -> Result<Allowed, SysError> {
     let rules = match call {
         "clone" => vec![without(0, Width::Whole, NEW_NAMESPACES)?],
         "memfd_create" => vec![without(1, Width::Half, MEMORY_FILE_EXECUTABLE)?],
@@ -439,255 +496,4 @@ fn refused(act: &'static str, subject: &str, error: impl std::fmt::Display) -> S
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn compile(names: &[&str]) -> Result<Filter, SysError> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        Filter::compile(&Calls {
-            names: &names,
-            program: None,
-            internet: Internet::Streams,
-            writable_code: false,
-        })
-    }
-
-    #[test]
-    fn names_of_other_architectures_are_passed_over_and_typos_are_not() {
-        compile(&[
-            "read",
-            "open",
-            "arch_prctl",
-            "clone",
-            "socket/unix",
-            "socket/inet",
-        ])
-        .unwrap();
-        for wrong in [
-            "raed",
-            "socket/ipx",
-            "read/unix",
-            "read/thread",
-            "socket/thread",
-        ] {
-            let error = compile(&[wrong]).err().unwrap();
-            assert!(error.full().contains(wrong), "{}", error.full());
-        }
-    }
-
-    /// Runs `act` in a thread under a filter: a filter is a thread's, and stays until it ends.
-    fn under<T: Send>(names: &[&str], act: impl FnOnce() -> T + Send) -> T {
-        // What a thread needs to end, and the assertion's text to be made.
-        let mut all = vec![
-            "futex", "munmap", "mmap", "brk", "mprotect", "madvise", "exit",
-        ];
-        all.extend(["rt_sigprocmask", "sigaltstack", "write"]);
-        all.extend(names);
-        let filter = compile(&all).unwrap();
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                filter.install().unwrap();
-                act()
-            });
-            thread.join().unwrap()
-        })
-    }
-
-    #[test]
-    fn neighbours_with_one_verdict_are_one_stretch() {
-        let allow = Verdict::Answer(SeccompAction::Allow.into());
-        let other = Verdict::Answer(SeccompAction::Errno(libc::EPERM as u32).into());
-        let stretches =
-            |calls: &[(i64, Verdict)]| segments(&calls.iter().copied().collect()).unwrap();
-        assert_eq!(stretches(&[]), [(0, other)]);
-        assert_eq!(
-            stretches(&[(0, allow), (1, allow), (5, Verdict::Arguments)]),
-            [(0, allow), (2, other), (5, Verdict::Arguments), (6, other)]
-        );
-        assert_eq!(
-            stretches(&[(3, allow), (4, Verdict::Arguments)]),
-            [(0, other), (3, allow), (4, Verdict::Arguments), (5, other)]
-        );
-    }
-
-    #[test]
-    fn the_tree_is_right_where_its_jumps_are_long() {
-        let answer = |number: u32| Verdict::Answer(0x7fff_0000 | number);
-        let all: Vec<_> = (0..1000).map(|number| (number, answer(number))).collect();
-        let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
-        program.extend(search_tree(&all));
-        for number in 0..1000 {
-            assert_eq!(verdict(&program, 0, number), 0x7fff_0000 | number);
-        }
-        assert_eq!(verdict(&program, 0, u32::MAX), 0x7fff_0000 | 999);
-    }
-
-    /// Walks through a program as the kernel does, without arguments: what it answers for a number.
-    fn verdict(program: &BpfProgram, arch: u32, number: u32) -> u32 {
-        let mut accumulator = 0;
-        let mut place = 0;
-        loop {
-            let step = program.get(place).unwrap();
-            place += 1;
-            let code = u32::from(step.code);
-            if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS {
-                accumulator = match step.k {
-                    0 => number,
-                    4 => arch,
-                    _ => 0,
-                };
-                continue;
-            }
-            if code == libc::BPF_RET | libc::BPF_K {
-                return step.k;
-            }
-            if code == libc::BPF_JMP | libc::BPF_JA {
-                place += step.k as usize;
-                continue;
-            }
-            if code == libc::BPF_ALU | libc::BPF_AND | libc::BPF_K {
-                accumulator &= step.k;
-                continue;
-            }
-            let met = match code & !libc::BPF_JMP {
-                libc::BPF_JEQ => accumulator == step.k,
-                libc::BPF_JGT => accumulator > step.k,
-                libc::BPF_JGE => accumulator >= step.k,
-                other => panic!("found the instruction {other:#x}"),
-            };
-            place += usize::from(if met { step.jt } else { step.jf });
-        }
-    }
-
-    #[test]
-    fn each_number_gets_the_verdict_of_the_list() {
-        let names = [
-            "read",
-            "write",
-            "exit",
-            "exit_group",
-            "close",
-            "getpid",
-            "ioctl",
-        ];
-        let program = compile(&names).unwrap().program;
-        let arch = program.get(1).unwrap().k;
-        let allow = u32::from(SeccompAction::Allow);
-        let kill = u32::from(SeccompAction::KillProcess);
-        let errno = |number: i32| u32::from(SeccompAction::Errno(number as u32));
-        for number in (0..2048).chain([1 << 30, u32::MAX]) {
-            let name = Sysno::new(number as usize).map(|call| call.name());
-            let expected = match name {
-                Some(name) if names.contains(&name) => allow,
-                Some(name) if NOT_IMPLEMENTED.contains(&name) => errno(libc::ENOSYS),
-                _ => errno(libc::EPERM),
-            };
-            assert_eq!(
-                verdict(&program, arch, number),
-                expected,
-                "{number} {name:?}"
-            );
-            assert_eq!(verdict(&program, arch ^ 1, number), kill, "{number}");
-        }
-    }
-
-    fn errno_of(result: libc::c_long) -> i32 {
-        if result < 0 {
-            io::Error::last_os_error().raw_os_error().unwrap()
-        } else {
-            0
-        }
-    }
-
-    #[test]
-    fn the_named_work_and_the_rest_is_refused() {
-        let (own, uname, clone3) = under(&["getpid"], || {
-            let mut name = [0u8; 400];
-            // SAFETY: getpid has no arguments, uname writes at most 390 bytes, and the null
-            // pointer with length 0 is refused before it is read.
-            unsafe {
-                (
-                    errno_of(libc::syscall(libc::SYS_getpid)),
-                    errno_of(libc::syscall(libc::SYS_uname, name.as_mut_ptr())),
-                    errno_of(libc::syscall(libc::SYS_clone3, std::ptr::null::<u8>(), 0)),
-                )
-            }
-        });
-        assert_eq!((own, uname, clone3), (0, libc::EPERM, libc::ENOSYS));
-    }
-
-    #[test]
-    fn arguments_narrow_a_call() {
-        let result = under(&["socket/unix", "ioctl", "memfd_create", "close"], || {
-            // SAFETY: no pointer but a C string; the ioctl's is null and refused or unread, and
-            // the descriptors stay open until the test's end.
-            unsafe {
-                let socket = |family: libc::c_int| {
-                    errno_of(libc::socket(family, libc::SOCK_DGRAM, 0).into())
-                };
-                let memory = |flags| errno_of(libc::memfd_create(c"a".as_ptr(), flags).into());
-                [
-                    socket(libc::AF_UNIX),
-                    socket(libc::AF_INET),
-                    errno_of(libc::ioctl(-1, libc::TIOCSTI, 0).into()),
-                    errno_of(libc::ioctl(-1, libc::FIONREAD, 0).into()),
-                    memory(MEMORY_FILE_EXECUTABLE as u32),
-                    memory(0),
-                ]
-            }
-        });
-        let denied = libc::EPERM;
-        assert_eq!(result, [0, denied, denied, libc::EBADF, denied, 0]);
-    }
-
-    #[test]
-    fn of_the_internet_only_tcp_is_left() {
-        let kinds = [
-            (libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0),
-            (libc::SOCK_STREAM, libc::IPPROTO_TCP),
-            (libc::SOCK_STREAM, libc::IPPROTO_MPTCP),
-            (libc::SOCK_STREAM, libc::IPPROTO_SCTP),
-            (libc::SOCK_DGRAM, 0),
-            (libc::SOCK_RAW, libc::IPPROTO_TCP),
-        ];
-        let result = under(&["socket/inet", "sendto"], || {
-            let mut errors = kinds.map(|(kind, protocol)| {
-                // SAFETY: numbers only; the descriptors stay open until the test's end.
-                errno_of(unsafe { libc::socket(libc::AF_INET, kind, protocol) }.into())
-            });
-            for (place, flags) in [(3, libc::MSG_FASTOPEN), (5, 0)] {
-                // SAFETY: no memory is passed; the descriptor is none.
-                let sent =
-                    unsafe { libc::sendto(-1, std::ptr::null(), 0, flags, std::ptr::null(), 0) };
-                // Two of the kinds make way for two ways of sending.
-                errors[place] = 1000 * errors[place] + errno_of(sent as libc::c_long);
-            }
-            errors
-        });
-        let denied = libc::EPERM;
-        let sent = [1000 * denied + denied, 1000 * denied + libc::EBADF];
-        assert_eq!(result, [0, 0, denied, sent[0], denied, sent[1]]);
-    }
-
-    #[test]
-    fn memory_is_not_writable_and_executable() {
-        let result = under(&["pkey_mprotect"], || {
-            [
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::PROT_READ | libc::PROT_EXEC,
-                libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
-            ]
-            .map(|protection| {
-                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-                // SAFETY: new memory at a place of the kernel's choice.
-                let memory =
-                    unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
-                if memory == libc::MAP_FAILED {
-                    return errno_of(-1);
-                }
-                0
-            })
-        });
-        assert_eq!(result, [0, 0, libc::EPERM]);
-    }
-}
+mod tests;

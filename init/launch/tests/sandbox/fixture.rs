@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kos_manifest::launch::{
-    Access, FIRST_PASSED_FD, LaunchReport, LaunchSpec, ProcessLimits, REPORT_FD, SPEC_FD, View,
+    Access, FIRST_PASSED_FD, LAUNCHER_CALLS, LaunchReport, LaunchSpec, ProcessLimits, REPORT_FD,
+    SPEC_FD, View,
 };
 use kos_manifest::seccomp::SyscallSets;
+use kos_sys::filter::{Calls, Filter, Internet};
 use kos_sys::reap::Exit;
 use kos_sys::sockets::{Received, memfd_sealed, pipe_cloexec_nonblocking, receive, seqpacket_pair};
 use kos_sys::spawn::{Child, Namespaces, Spawn, spawn};
@@ -70,8 +73,50 @@ pub fn calls(sets: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// A spec for the probe. It is linked dynamically, so it sees the libraries as well.
-pub fn spec(arguments: &[&str]) -> LaunchSpec {
+/// A spec, and the calls that its filter is made of when it starts.
+#[derive(Clone)]
+pub struct Sandbox {
+    pub spec: LaunchSpec,
+    pub calls: Vec<String>,
+    pub internet: Internet,
+}
+
+impl Deref for Sandbox {
+    type Target = LaunchSpec;
+
+    fn deref(&self) -> &LaunchSpec {
+        &self.spec
+    }
+}
+
+impl DerefMut for Sandbox {
+    fn deref_mut(&mut self) -> &mut LaunchSpec {
+        &mut self.spec
+    }
+}
+
+impl Sandbox {
+    /// What travels to the launcher.
+    fn whole(&self) -> LaunchSpec {
+        let filter = |names: Vec<String>, internet, writable_code| {
+            let calls = Calls {
+                names,
+                internet,
+                writable_code,
+            };
+            Filter::compile(&calls).unwrap().to_words()
+        };
+        let own = LAUNCHER_CALLS.map(str::to_owned).to_vec();
+        LaunchSpec {
+            filter: filter(self.calls.clone(), self.internet, self.spec.writable_code),
+            own_filter: filter(own, Internet::Streams, false),
+            ..self.spec.clone()
+        }
+    }
+}
+
+/// A sandbox for the probe. It is linked dynamically, so it sees the libraries as well.
+pub fn spec(arguments: &[&str]) -> Sandbox {
     let library = |path: &str| View {
         source: Path::new(path)
             .canonicalize()
@@ -80,7 +125,7 @@ pub fn spec(arguments: &[&str]) -> LaunchSpec {
         access: Access::Execute,
         optional: true,
     };
-    LaunchSpec {
+    let spec = LaunchSpec {
         name: "probe".to_owned(),
         program: probe(),
         args: arguments
@@ -94,11 +139,11 @@ pub fn spec(arguments: &[&str]) -> LaunchSpec {
         tmp_bytes: 1 << 20,
         devices: ["null", "zero", "urandom"].map(str::to_owned).to_vec(),
         capabilities: Vec::new(),
-        syscalls: calls(&["default"]),
+        filter: Vec::new(),
+        own_filter: Vec::new(),
         listen: None,
         connect: None,
         loopback: false,
-        datagrams: false,
         user_namespace: false,
         writable_code: false,
         limits: ProcessLimits {
@@ -109,6 +154,11 @@ pub fn spec(arguments: &[&str]) -> LaunchSpec {
         },
         sockets: Vec::new(),
         credentials: Vec::new(),
+    };
+    Sandbox {
+        spec,
+        calls: calls(&["default"]),
+        internet: Internet::Streams,
     }
 }
 
@@ -151,13 +201,13 @@ impl Outcome {
 }
 
 /// Starts a launch as PID 1 does.
-pub fn start(spec: &LaunchSpec) -> Launch {
+pub fn start(spec: &Sandbox) -> Launch {
     start_with(spec, &[])
 }
 
 /// Starts a launch with descriptors to be passed on.
-pub fn start_with(spec: &LaunchSpec, passed: &[BorrowedFd<'_>]) -> Launch {
-    let text = serde_json::to_vec(spec).unwrap();
+pub fn start_with(spec: &Sandbox, passed: &[BorrowedFd<'_>]) -> Launch {
+    let text = serde_json::to_vec(&spec.whole()).unwrap();
     let spec_file = memfd_sealed("spec", &text).unwrap();
     let (reports, theirs) = seqpacket_pair().unwrap();
     let (output, writer) = pipe_cloexec_nonblocking().unwrap();
@@ -266,6 +316,6 @@ impl Launch {
 }
 
 /// Launches and waits for the end.
-pub fn run(spec: &LaunchSpec) -> Outcome {
+pub fn run(spec: &Sandbox) -> Outcome {
     start(spec).finish()
 }

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use fixture::{USER, calls, privileged, probe, run, spec, start, start_with};
+use fixture::{Sandbox, USER, calls, privileged, probe, run, spec, start, start_with};
 use kos_manifest::launch::{Access, LAUNCH_FAILED, LaunchReport, ProcessLimits, View};
+use kos_sys::filter::Internet;
 use kos_sys::reap::Exit;
 
 /// `name value` lines as a map.
@@ -70,8 +71,8 @@ fn a_user_namespace_has_one_user_and_no_rights() {
     }
     let mut spec = spec(&["user-namespace"]);
     // Below the filter: the namespace itself must refuse.
-    spec.syscalls = calls(&["default", "processes"]);
-    spec.syscalls
+    spec.calls = calls(&["default", "processes"]);
+    spec.calls
         .extend(["unshare", "setresuid"].map(str::to_owned));
     spec.user_namespace = true;
     let told = lines(&run(&spec).success());
@@ -161,8 +162,8 @@ fn a_network_of_its_own_has_a_loopback_device() {
         return;
     }
     let mut spec = spec(&["talk"]);
-    spec.syscalls = calls(&["default", "network"]);
-    spec.datagrams = true;
+    spec.calls = calls(&["default", "network"]);
+    spec.internet = Internet::Datagrams;
     // ENETUNREACH, ENETUNREACH
     assert_eq!(run(&spec).success(), "tcp 101\nudp 101\n");
     spec.loopback = true;
@@ -237,7 +238,7 @@ fn nothing_outside_can_be_reached_or_changed() {
     let mut spec = spec(&["try"]);
     spec.view.push(view(&read, "/view/read", Access::Read));
     spec.view.push(view(&write, "/view/write", Access::Write));
-    spec.syscalls = calls(&["default", "network", "processes"]);
+    spec.calls = calls(&["default", "network", "processes"]);
     spec.listen = Some(vec![]);
     let shared = lines(&run(&spec).success());
     spec.user_namespace = true;
@@ -398,7 +399,7 @@ fn orphans_are_collected() {
         return;
     }
     let mut spec = spec(&["orphans"]);
-    spec.syscalls = calls(&["default", "processes"]);
+    spec.calls = calls(&["default", "processes"]);
     assert_eq!(run(&spec).success(), "all collected\n");
 }
 
@@ -419,8 +420,8 @@ fn what_cannot_be_launched_says_why() {
     let directory = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/etc", directory.path().join("link")).unwrap();
     let missing = directory.path().join("missing");
-    type Change<'a> = Box<dyn Fn(&mut kos_manifest::launch::LaunchSpec) + 'a>;
-    let cases: [(Change, &[&str]); 6] = [
+    type Change<'a> = Box<dyn Fn(&mut Sandbox) + 'a>;
+    let cases: [(Change, &[&str]); 5] = [
         (
             Box::new(|spec| spec.view.push(view(&missing, "/x", Access::Read))),
             &["Mounts", "missing"],
@@ -439,10 +440,6 @@ fn what_cannot_be_launched_says_why() {
         (
             Box::new(|spec| spec.capabilities = vec!["all".into()]),
             &["Identity", "all"],
-        ),
-        (
-            Box::new(|spec| spec.syscalls.push("raed".into())),
-            &["Seccomp", "raed"],
         ),
         (
             Box::new(|spec| spec.program = "/etc/passwd".into()),

@@ -37,8 +37,7 @@ fn every_set_compiles_and_holds_nothing_dangerous() {
     for set in ["default", "network", "clock-set", "execute", "processes"] {
         let calls = calls(&[set]);
         let all = Calls {
-            names: &calls,
-            program: None,
+            names: calls.clone(),
             internet: Internet::Streams,
             writable_code: false,
         };

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::cgroup_watch::CgroupWatch;
 use crate::console::{Console, lock};
 use crate::credentials::Credentials;
+use crate::filters::Filters;
 use crate::news::Newsroom;
 use crate::place::Place;
 use crate::reaper::Reaper;
@@ -28,6 +29,8 @@ pub struct Shared {
     pub watch: CgroupWatch,
     /// The sets of system calls that manifests name.
     pub syscall_sets: Arc<SyscallSets>,
+    /// The filters that were made of them.
+    pub filters: Filters,
     /// The secrets that manifests name.
     pub credentials: Credentials,
     /// Where the box is.

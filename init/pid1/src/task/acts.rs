@@ -192,7 +192,7 @@ impl ServiceTask {
     fn act(&mut self, action: &Action) -> Result<()> {
         match action {
             Action::Spawn => {
-                let spec = spec::launch_spec(&self.service, &self.shared.syscall_sets);
+                let spec = spec::launch_spec(&self.service);
                 if self.sockets.is_none() {
                     self.sockets = Some(kept::open(&self.service)?);
                 }
@@ -247,7 +247,7 @@ impl ServiceTask {
     /// Makes a step's process, in the service's cgroup and in a sandbox like its own.
     fn run_step(&mut self, step: Option<StepProgram>) -> Result<()> {
         let step = step.context("the manifest has no such step any more")?;
-        let spec = spec::step_spec(&self.service, &step, &self.shared.syscall_sets);
+        let spec = spec::step_spec(&self.service, &step);
         self.start_process(spec, false)
     }
 
@@ -257,6 +257,9 @@ impl ServiceTask {
             None => Group::new(&self.service, &self.shared)?,
         };
         let group = self.group.insert(group);
+        let calls = spec::calls(&self.service, &self.shared.syscall_sets);
+        spec.filter = self.shared.filters.of(calls)?;
+        spec.own_filter = self.shared.filters.of_launcher()?;
         let secrets = kept::secrets(&self.service, &self.shared.credentials)?;
         spec.credentials = secrets.iter().map(|(name, _)| name.clone()).collect();
         let sockets = self.sockets.iter().flatten().filter(|_| with_sockets);
