@@ -2,13 +2,15 @@
 //! HTTP shape on a Unix socket.
 //!
 //! Rooms, from the file upwards: [`gguf`] reads and checks files, [`tokenizer`] and [`template`]
-//! turn text into tokens, [`model`] computes, [`sampler`] chooses, [`library`] knows the models
-//! directory, [`engine`] owns the one loaded model on its own thread, [`http`] speaks to clients.
+//! turn text into tokens, [`model`] computes on [`kernels`], [`sampler`] chooses, [`constrain`] says
+//! among which, [`library`] knows the models directory, [`engine`] owns the one loaded model on its
+//! own thread, [`http`] speaks to clients.
 //!
 //! What this crate must never do: trust a number found in a file before it is checked against
 //! the file's length, listen on TCP, or die because of a model or a client.
 
 pub mod clock;
+pub mod constrain;
 pub mod cpu;
 pub mod engine;
 pub mod gguf;

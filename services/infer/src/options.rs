@@ -1,12 +1,14 @@
 //! A request's `options`, `keep_alive` and limits, checked.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::constrain::Grammar;
 use crate::sampler::{OutOfRange, Sampling};
 
 /// Context for requests that ask for none: Ollama's own default.
@@ -79,6 +81,8 @@ pub struct Settings {
     pub context: usize,
     /// Texts that end the answer; they are not part of it.
     pub stops: Vec<String>,
+    /// What the answer may be; None for any text.
+    pub format: Option<Arc<Grammar>>,
 }
 
 impl Options {
@@ -140,6 +144,7 @@ impl Options {
                 .filter(|&n| n > 0),
             context,
             stops,
+            format: None,
         })
     }
 }

@@ -7,6 +7,7 @@ use super::kept::Kept;
 use super::lookup::Lookup;
 use super::stops::Stops;
 use super::{Event, Failure, Job, Loaded, Prompt, Refusal, Summary, stopping};
+use crate::constrain::Constraint;
 use crate::kernels::Keep;
 use crate::model::{Cache, Wanted};
 use crate::sampler::Sampler;
@@ -23,6 +24,8 @@ pub(super) struct Generation {
     context: usize,
     pub(super) cache: Cache,
     sampler: Sampler,
+    /// What the answer is held to.
+    constraint: Option<Constraint>,
     stops: Stops,
     characters: Utf8Stream,
     lookup: Lookup,
@@ -59,6 +62,8 @@ impl Generation {
         Ok(Self {
             cache: kept.beginning(&tokens, context).unwrap_or_else(fresh),
             sampler,
+            constraint: (job.settings.format.clone())
+                .map(|grammar| Constraint::new(grammar, loaded.pieces())),
             stops: Stops::new(job.settings.stops.clone()),
             characters: Utf8Stream::default(),
             lookup: Lookup::new(),
@@ -136,7 +141,18 @@ impl Generation {
             .chunks_exact_mut(loaded.decoder.vocabulary())
             .enumerate()
         {
+            if let Some(constraint) = &mut self.constraint
+                && !constraint.mask(logits)
+            {
+                // The vocabulary lacks a byte: the answer cannot be completed.
+                self.flush();
+                ended = Some("length");
+                break;
+            }
             let token = self.sampler.choose(logits).token;
+            if let Some(constraint) = &mut self.constraint {
+                constraint.accept(token);
+            }
             ended = self.add(loaded, token);
             match guesses.get(index) {
                 Some(&guess) if guess == token && ended.is_none() => right += 1,
@@ -161,6 +177,10 @@ impl Generation {
         let (text, ended) = self.stops.push(&piece);
         self.say(text);
         if ended {
+            return Some("stop");
+        }
+        if self.constraint.as_ref().is_some_and(Constraint::finished) {
+            self.flush();
             return Some("stop");
         }
         let answer = self.tokens.len() - self.prompt;

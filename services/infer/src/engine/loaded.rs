@@ -1,9 +1,10 @@
 //! A model in memory: its weights, its tokenizer and its template.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{Failure, Refusal};
+use crate::constrain::{Piece, Pieces};
 use crate::gguf;
 use crate::kernels::Keep;
 use crate::library::Model;
@@ -22,6 +23,7 @@ pub struct Loaded {
     pub(super) decoder: Decoder,
     pub(super) tokenizer: Tokenizer,
     pub(super) template: Option<Template>,
+    pieces: OnceLock<Arc<Pieces>>,
 }
 
 impl Loaded {
@@ -55,6 +57,7 @@ impl Loaded {
             decoder,
             tokenizer,
             template,
+            pieces: OnceLock::new(),
         })
     }
 
@@ -80,6 +83,12 @@ impl Loaded {
                 .cache_bytes(Keep::Halves, self.context(context))
     }
 
+    /// Its tokens for constrained answers; made when the first of these comes.
+    pub(super) fn pieces(&self) -> Arc<Pieces> {
+        let make = || Arc::new(pieces(&self.tokenizer));
+        self.pieces.get_or_init(make).clone()
+    }
+
     /// Fails when the keys and values of that context do not fit any more.
     pub(super) fn check_context(&self, limits: &Limits, context: usize) -> Result<(), Failure> {
         check_memory(
@@ -89,6 +98,19 @@ impl Loaded {
                 .cache_bytes(Keep::Halves, self.context(context)),
         )
     }
+}
+
+fn pieces(tokenizer: &Tokenizer) -> Pieces {
+    let vocabulary = tokenizer.vocabulary();
+    Pieces::new((0..vocabulary.len() as u32).map(|token| {
+        let bytes = tokenizer.bytes(token);
+        match vocabulary.entry(token) {
+            _ if vocabulary.ends(token) => Piece::End,
+            _ if !bytes.is_empty() => Piece::Text(bytes),
+            Some(entry) if !entry.text.is_empty() => Piece::Mark(entry.text.clone().into()),
+            _ => Piece::Unused,
+        }
+    }))
 }
 
 fn check_memory(limits: &Limits, bytes: u64) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::Refused;
+use crate::constrain::{Document, Grammar};
 use crate::options::{Options, Settings};
 use crate::template::Message;
 
@@ -76,7 +77,7 @@ pub(super) struct Common {
     #[serde(default)]
     pub(super) keep_alive: Option<Value>,
     #[serde(default)]
-    format: Value,
+    format: Document,
     #[serde(default)]
     images: Value,
     #[serde(default)]
@@ -128,11 +129,13 @@ impl Common {
             Some(value) => serde_path_to_error::deserialize(value)
                 .map_err(|error| Refused::bad(format!("options.{error}")))?,
         };
-        Ok(options.check()?)
+        let mut settings = options.check()?;
+        settings.format = Grammar::format(&self.format)
+            .map_err(|error| Refused::bad(format!("format: {error}")))?;
+        Ok(settings)
     }
 
     fn check(&self) -> Result<(), Refused> {
-        refuse(asked(&self.format), "format")?;
         refuse(asked(&self.images), "images")?;
         match asked(&self.think) {
             true => Err(Refused::bad(format!(

@@ -29,6 +29,47 @@ fn raw(name: &str) -> Value {
     })
 }
 
+/// A model of random weights that never heard of JSON answers in it all the same.
+#[test]
+fn an_answer_keeps_to_its_schema() {
+    let service = Service::start(&[]);
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "state": {"enum": ["running", "stopped"]},
+            "count": {"type": "integer", "minimum": 10, "maximum": 99},
+            "names": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 3},
+        },
+        "required": ["state", "count", "names"],
+    });
+    for name in ["tiny-q4_0", "tiny-f32"] {
+        for seed in 0..3 {
+            let request = json!({
+                "model": name,
+                "prompt": "How is it?",
+                "stream": false,
+                "format": schema,
+                "options": {"temperature": 1.5, "top_k": 0, "top_p": 1, "seed": seed},
+            });
+            let (status, text) =
+                service.call("POST", "/api/generate", request.to_string().as_bytes());
+            assert_eq!(status, 200, "{text}");
+            let answer: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(answer["done_reason"], "stop", "{text}");
+            let value: Value = serde_json::from_str(answer["response"].as_str().unwrap()).unwrap();
+            let state = value["state"].as_str().unwrap();
+            assert!(["running", "stopped"].contains(&state), "{value}");
+            assert!(
+                (10..=99).contains(&value["count"].as_u64().unwrap()),
+                "{value}"
+            );
+            let names = value["names"].as_array().unwrap();
+            let short = |name: &Value| name.as_str().is_some_and(|name| name.chars().count() <= 4);
+            assert!(names.len() <= 3 && names.iter().all(short), "{value}");
+        }
+    }
+}
+
 #[test]
 fn a_generation_streams_what_is_expected() {
     let service = Service::start(&[]);
@@ -295,9 +336,15 @@ fn bad_requests_get_an_error_that_says_why() {
         ),
         (
             "/api/generate",
-            prompt(json!({"format": "json"})),
+            prompt(json!({"format": {"properties": {"a": {"not": {}}}}})),
             400,
-            "format is not supported",
+            "format: schema #/properties/a: the keyword \"not\" is not supported",
+        ),
+        (
+            "/api/generate",
+            prompt(json!({"format": "yaml"})),
+            400,
+            "allowed: \"json\" or a JSON Schema",
         ),
         (
             "/api/generate",
