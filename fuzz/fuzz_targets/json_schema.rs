@@ -13,8 +13,8 @@ use libfuzzer_sys::fuzz_target;
 mod constrain;
 
 fuzz_target!(|data: &[u8]| {
-    // Behind the schema come the bytes that a model would like to write.
-    let (schema, wishes) = match data.iter().position(|&byte| byte == 0) {
+    // On the first line the schema, behind it the bytes that a model would like to write.
+    let (schema, wishes) = match data.iter().position(|&byte| byte == b'\n') {
         Some(end) => (&data[..end], &data[end + 1..]),
         None => (data, data),
     };

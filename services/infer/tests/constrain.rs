@@ -448,6 +448,67 @@ fn json_is_an_object_however_mad_the_model() {
 }
 
 #[test]
+fn what_is_not_enforced_is_refused_by_name() {
+    for (schema, text) in [
+        (
+            json!({"not": {}}),
+            "schema #: the keyword \"not\" is not supported",
+        ),
+        (
+            json!({"properties": {"a/b": {"items": {"uniqueItems": true}}}}),
+            "schema #/properties/a~1b/items: the keyword \"uniqueItems\"",
+        ),
+        (json!({"type": "string", "pattern": "(?=a)"}), "look-around"),
+        (
+            json!({"pattern": "^(a|b)*a(a|b){14}$"}),
+            "needs more than 20000 states",
+        ),
+        (
+            json!({"format": "ssn"}),
+            "format is \"ssn\", allowed: date, time",
+        ),
+        (
+            json!({"$ref": "http://elsewhere/"}),
+            "allowed: a pointer into this schema",
+        ),
+        (json!({"$ref": "#"}), "it refers to itself"),
+        (
+            json!({"type": "text"}),
+            "type is \"text\", allowed: one or several of null",
+        ),
+        (json!({"minLength": -1}), "minLength is -1"),
+        (
+            json!({"type": "integer", "minimum": 5, "maximum": 4}),
+            "no value can satisfy it",
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}),
+            "no value can satisfy it",
+        ),
+        (json!(7), "the schema is 7"),
+    ] {
+        let error = Grammar::schema(&Document::from(&schema)).unwrap_err();
+        assert!(error.to_string().contains(text), "{schema}: {error}");
+    }
+}
+
+#[test]
+fn fields_come_in_the_order_of_the_schema() {
+    let schema = r#"{"type": "object", "properties": {"zeta": {"const": 1}, "alpha": {"const": 2.0}},
+        "required": ["alpha", "zeta"]}"#;
+    let schema: Document = serde_json::from_str(schema).unwrap();
+    let grammar = Arc::new(Grammar::schema(&schema).unwrap());
+    let mut constraint = Constraint::new(grammar, Arc::new(Pieces::new(vocabulary(500))));
+    assert_eq!(
+        show(&constraint.close().unwrap()),
+        r#"{"zeta":1,"alpha":2}"#
+    );
+    assert!(!constraint.accept(u32::from(b'[')));
+    assert!(constraint.accept(u32::from(b'{')));
+    assert_eq!(show(&constraint.close().unwrap()), r#""zeta":1,"alpha":2}"#);
+}
+
+#[test]
 fn tool_calls_come_within_free_text() {
     let vocabulary = vocabulary(3000);
     let pieces = Arc::new(Pieces::new(vocabulary.clone()));
