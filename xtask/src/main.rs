@@ -36,6 +36,7 @@ mod stage;
 mod test;
 mod test_images;
 mod tidy;
+mod train;
 mod userland;
 mod workspace;
 
@@ -71,6 +72,7 @@ enum Command {
     Docs(docs::DocsArgs),
     Tidy(tidy::TidyArgs),
     Test(test::TestArgs),
+    Train(train::TrainArgs),
     Bench(bench::BenchArgs),
     Fuzz(fuzz::FuzzArgs),
     Soak(soak::SoakArgs),
@@ -106,6 +108,7 @@ fn dispatch(command: Command) -> Result<()> {
         }
         Command::Docs(_) => docs::run(&workspace),
         Command::Tidy(_) => tidy::run(&workspace, &mut stages),
+        Command::Train(args) => train::run(&workspace, &mut stages, &args),
         Command::Test(args) => test::run(&workspace, &mut stages, &args),
         Command::Bench(args) => bench::run(&workspace, &mut stages, &args),
         Command::Fuzz(args) => fuzz::run(&workspace, &mut stages, &args),
