@@ -18,6 +18,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Port of the shared guest on which one of its services answers the host.
 pub const KEPT_PORT: u16 = 7701;
 
+/// The model that is in every image.
+pub const OPERATOR: &str = "operator:latest";
+
 /// A running guest that printed `kos: ready`. Dropping it pulls the plug.
 pub struct Guest {
     machine: kos_qemu::Guest,
@@ -290,13 +293,14 @@ impl Guest {
         Ok(system["data"].clone())
     }
 
-    /// How many models the box offers.
+    /// How many models the box offers beside the one that came with it.
     pub fn model_count(&self) -> Result<usize> {
         let tags = self.models().get("/api/tags")?;
-        let models = tags["models"].as_array();
-        models
-            .map(Vec::len)
-            .with_context(|| format!("no list in {tags}"))
+        let models = tags["models"]
+            .as_array()
+            .with_context(|| format!("no list in {tags}"))?;
+        let own = models.iter().filter(|model| model["name"] != OPERATOR);
+        Ok(own.count())
     }
 
     /// Adds the end of the serial log and its path to an error.

@@ -35,5 +35,5 @@ pub use boot::Boot;
 pub use box_disk::BoxDisk;
 pub use disk::DataDisk;
 pub use environment::{Image, boot_limit, step_limit};
-pub use guest::{Guest, KEPT_PORT};
+pub use guest::{Guest, KEPT_PORT, OPERATOR};
 pub use measured::measured;

@@ -4,7 +4,7 @@
 //! lines; a test image has the tests' services and programs behind that, and is the normal image
 //! byte for byte up to there. The same inputs give the same bytes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use kos_manifest::board_info::{BoardInfo, Firmware as BoardFirmware};
@@ -58,6 +58,12 @@ impl Recipe<'_> {
         }
         for directory in ["services", "seccomp"] {
             add_texts(&mut archive, directory, &image.join(directory))?;
+        }
+        for path in built_in_models(self.workspace)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let bytes = std::fs::read(&path)
+                .with_context(|| format!("read the model {}", path.display()))?;
+            archive.file(&format!("etc/kos/models/{name}"), 0o644, bytes);
         }
         archive.file("etc/kos/release.toml", 0o644, self.release().into_bytes());
         archive.file("etc/kos/data.seed", 0o644, seed::make()?);
@@ -119,6 +125,25 @@ impl Recipe<'_> {
         }
         text
     }
+}
+
+/// The models that come with the box, in the order of their names.
+pub fn built_in_models(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let directory = workspace.image().join("models");
+    let entries =
+        std::fs::read_dir(&directory).with_context(|| format!("list {}", directory.display()))?;
+    let mut models = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "gguf")
+        {
+            models.push(path);
+        }
+    }
+    models.sort();
+    Ok(models)
 }
 
 /// The board's own archive, not compressed: it is smaller than what compressing adds.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lays out what the programs read: /etc/kos/{services,seccomp,release.toml}.
+# Lays out what the programs read: /etc/kos/{services,seccomp,models,release.toml}.
 #
 # Called by Buildroot with the target directory, when
 # every package is installed. Nothing is removed here: the target directory is
@@ -14,6 +14,10 @@ for kind in services seccomp; do
 	mkdir -p "$target/etc/kos/$kind"
 	install -m 0644 "$checkout/image/$kind"/*.toml "$target/etc/kos/$kind/"
 done
+
+rm -rf "$target/etc/kos/models"
+mkdir -p "$target/etc/kos/models"
+install -m 0644 "$checkout"/image/models/*.gguf "$target/etc/kos/models/"
 
 # The version of [workspace.package], which every crate inherits.
 version=$(sed -n '/^\[workspace\.package\]$/,/^\[/s/^version = "\(.*\)"$/\1/p' \

@@ -11,6 +11,7 @@ use kos_infer::http::Server;
 use kos_infer::kernels::Isa;
 use kos_infer::library::Library;
 use kos_infer::memory::{Limits, parse_size};
+use kos_infer::operator::desk::Desk;
 use kos_infer::{cpu, http};
 use kos_sdk::stop::Stop;
 
@@ -21,6 +22,7 @@ Usage: kos-infer [OPTIONS]
 
 Options:
   --models DIR          where the *.gguf files are [default: /data/models]
+  --built-in DIR        models that came with the box, for names that DIR above does not have
   --socket PATH         the socket to serve on [default: /run/kos/infer/infer.sock]
   --memory-limit BYTES  the most memory to take; K, M, G are powers of 1024
                         [default: $KOS_MEMORY_LIMIT, else what the machine has available]
@@ -35,6 +37,7 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 
 struct Arguments {
     models: PathBuf,
+    built_in: Option<PathBuf>,
     socket: PathBuf,
     limits: Limits,
     threads: Option<usize>,
@@ -72,6 +75,7 @@ fn arguments() -> Result<Option<Arguments>> {
         .context("$KOS_MEMORY_LIMIT")?;
     let mut arguments = Arguments {
         models: "/data/models".into(),
+        built_in: None,
         socket: "/run/kos/infer/infer.sock".into(),
         limits: Limits { configured },
         threads: None,
@@ -80,6 +84,7 @@ fn arguments() -> Result<Option<Arguments>> {
     while let Some(argument) = parser.next()? {
         match argument {
             Long("models") => arguments.models = parser.value()?.into(),
+            Long("built-in") => arguments.built_in = Some(parser.value()?.into()),
             Long("socket") => arguments.socket = parser.value()?.into(),
             Long("memory-limit") => {
                 arguments.limits.configured = Some(size(&parser.value()?.string()?)?);
@@ -120,8 +125,9 @@ async fn serve(arguments: Arguments) -> Result<()> {
         Engine::start(arguments.limits, threads).context("cannot start the engine")?;
     let engine = Arc::new(engine);
     let server = Arc::new(Server {
-        library: Library::new(&arguments.models),
+        library: Library::new(&arguments.models).with_built_in(arguments.built_in),
         engine: engine.clone(),
+        operator: Desk::default(),
     });
     let listener = kos_sdk::serve::unix_listener(&arguments.socket)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);

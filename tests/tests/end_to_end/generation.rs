@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
 use kos_tests::api::Lines;
-use kos_tests::{Guest, environment};
+use kos_tests::{Guest, OPERATOR, environment};
 use serde_json::{Value, json};
 
 const MODEL: &str = "tiny";
@@ -24,13 +24,16 @@ fn engine() -> MutexGuard<'static, ()> {
 fn the_model_on_the_disk_is_listed() -> Result<()> {
     let _engine = engine();
     let tags = Guest::shared()?.models().get("/api/tags")?;
-    let names: Vec<_> = tags["models"]
+    let mut names: Vec<_> = tags["models"]
         .as_array()
         .context("no list")?
         .iter()
+        .filter_map(|model| model["name"].as_str())
         .collect();
-    assert_eq!(names.len(), 1, "{tags}");
-    assert_eq!(names[0]["name"], format!("{MODEL}:latest"), "{tags}");
+    names.sort_unstable();
+    let mut expected = [format!("{MODEL}:latest"), OPERATOR.to_owned()];
+    expected.sort_unstable();
+    assert_eq!(names, expected, "{tags}");
     Ok(())
 }
 

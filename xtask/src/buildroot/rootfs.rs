@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{external, packages};
-use crate::initramfs::MOUNT_POINTS;
+use crate::initramfs::{self, MOUNT_POINTS};
 use crate::services;
 use crate::workspace::Workspace;
 
@@ -62,6 +62,11 @@ fn wanted(workspace: &Workspace) -> Result<BTreeSet<String>> {
             let name = path.rsplit('/').next().unwrap_or_default();
             wanted.insert(format!("etc/kos/{kind}/{name}"));
         }
+    }
+    wanted.insert("etc/kos/models".to_owned());
+    for path in initramfs::built_in_models(workspace)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        wanted.insert(format!("etc/kos/models/{name}"));
     }
     let set = services::check(&[image.join("services")], &image.join("seccomp"))?;
     for service in set.iter() {

@@ -49,12 +49,15 @@ pub(super) async fn chat(
 }
 
 async fn run(
-    server: &Server,
+    server: &Arc<Server>,
     mut request: Common,
     prompt: Prompt,
     shape: Shape,
 ) -> Result<Response, Refused> {
     let model = server.library.find(&request.model)?;
+    if super::operator::is_meant(server, &model).await? {
+        return super::operator::answer(server, model, request, prompt, shape).await;
+    }
     let settings = request.settings()?;
     let keep_alive = KeepAlive::read(request.keep_alive.as_ref())?;
     let prompt = match (prompt, keep_alive) {

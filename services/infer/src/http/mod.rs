@@ -4,6 +4,7 @@ mod answer;
 mod error;
 mod generate;
 mod models;
+mod operator;
 mod request;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use axum::routing::{get, post};
 
 use crate::engine::Engine;
 use crate::library::Library;
+use crate::operator::desk::Desk;
 use error::Refused;
 
 /// Largest request body. A prompt of the longest contexts in use (131,072 tokens) has some
@@ -27,6 +29,8 @@ pub struct Server {
     pub library: Library,
     /// What computes.
     pub engine: Arc<Engine>,
+    /// Where the operator answers, which is no model for the engine.
+    pub operator: Desk,
 }
 
 /// All routes.

@@ -21,7 +21,7 @@ pub(super) async fn version() -> Json<Value> {
 }
 
 /// Reads files on a thread of its own: the others go on being served.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, Refused> + Send + 'static,
 ) -> Result<T, Refused> {
     tokio::task::spawn_blocking(act).await.map_err(|error| {

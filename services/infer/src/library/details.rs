@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::Model;
 use crate::gguf::{self, Kind};
+use crate::operator::Operator;
 
 /// Ollama's `details`.
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +44,8 @@ pub struct Details {
     /// over the file's length and its header's tensors, because reading all of a model to list
     /// it would take minutes on a small board.
     pub digest: String,
+    /// Whether it is the operator, which no decoder runs.
+    pub is_operator: bool,
 }
 
 impl Details {
@@ -61,6 +64,7 @@ impl Details {
         Self {
             summary,
             digest: digest(model, header),
+            is_operator: Operator::is_in(header),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The models directory: every `NAME.gguf` is the model `NAME:latest`.
+//! The models directory: every `NAME.gguf` is the model `NAME:latest`. Beside it there may be a
+//! directory of models that came with the box; a model of the owner's hides one of the same name.
 
 mod details;
 
@@ -102,6 +103,7 @@ impl Model {
 /// The models directory, and what is known of its files.
 pub struct Library {
     directory: PathBuf,
+    built_in: Option<PathBuf>,
     /// Headers are large (all of the vocabulary): what is shown of them is kept.
     known: Mutex<HashMap<PathBuf, (Model, Arc<Details>)>>,
 }
@@ -112,37 +114,29 @@ impl Library {
     pub fn new(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
+            built_in: None,
             known: Mutex::default(),
         }
+    }
+
+    /// The same with the models of a directory that came with the box and is never written to.
+    #[must_use]
+    pub fn with_built_in(mut self, directory: Option<PathBuf>) -> Self {
+        self.built_in = directory;
+        self
     }
 
     /// All models, the last changed first. A directory that does not exist holds none.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// When a directory cannot be read.
     pub fn models(&self) -> Result<Vec<Model>, Error> {
-        let read = |source| Error::Read {
-            path: self.directory.display().to_string(),
-            source,
-        };
-        let entries = match fs::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(read(error)),
-        };
-        let mut models = Vec::new();
-        for entry in entries.take(MAX_MODELS) {
-            let path = entry.map_err(read)?.path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            let Some(stem) = stem.filter(|stem| valid(stem)) else {
-                continue;
-            };
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "gguf")
-            {
-                models.extend(describe(tagged(stem), path));
-            }
+        let mut models = models_in(&self.directory)?;
+        if let Some(directory) = &self.built_in {
+            let hidden = |model: &Model| models.iter().any(|own: &Model| own.name == model.name);
+            let mut built_in = models_in(directory)?;
+            built_in.retain(|model| !hidden(model));
+            models.extend(built_in);
         }
         models.sort_by(|a, b| b.modified.cmp(&a.modified).then(a.name.cmp(&b.name)));
         Ok(models)
@@ -159,11 +153,13 @@ impl Library {
             });
         }
         let stem = name.strip_suffix(":latest").unwrap_or(name);
-        describe(tagged(stem), self.directory.join(format!("{stem}.gguf"))).ok_or_else(|| {
-            Error::NotFound {
+        [Some(&self.directory), self.built_in.as_ref()]
+            .into_iter()
+            .flatten()
+            .find_map(|directory| describe(tagged(stem), directory.join(format!("{stem}.gguf"))))
+            .ok_or_else(|| Error::NotFound {
                 name: name.to_owned(),
-            }
-        })
+            })
     }
 
     /// What a model's header says of it, for lists.
@@ -187,6 +183,33 @@ impl Library {
         known.insert(model.path.clone(), (model.clone(), details.clone()));
         Ok(details)
     }
+}
+
+fn models_in(directory: &Path) -> Result<Vec<Model>, Error> {
+    let read = |source| Error::Read {
+        path: directory.display().to_string(),
+        source,
+    };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(read(error)),
+    };
+    let mut models = Vec::new();
+    for entry in entries.take(MAX_MODELS) {
+        let path = entry.map_err(read)?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let Some(stem) = stem.filter(|stem| valid(stem)) else {
+            continue;
+        };
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "gguf")
+        {
+            models.extend(describe(tagged(stem), path));
+        }
+    }
+    Ok(models)
 }
 
 fn tagged(stem: &str) -> String {
@@ -254,6 +277,30 @@ mod tests {
             error.contains("a.gguf") && error.contains("truncated"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_came_with_the_box_stands_behind_what_the_owner_has() {
+        let own = tempfile::tempdir().unwrap();
+        let built_in = tempfile::tempdir().unwrap();
+        for (directory, file) in [
+            (&own, "a.gguf"),
+            (&built_in, "a.gguf"),
+            (&built_in, "b.gguf"),
+        ] {
+            fs::write(directory.path().join(file), "x").unwrap();
+        }
+        let library = Library::new(own.path()).with_built_in(Some(built_in.path().to_owned()));
+        let mut names: Vec<_> = library
+            .models()
+            .unwrap()
+            .into_iter()
+            .map(|m| m.name)
+            .collect();
+        names.sort();
+        assert_eq!(names, ["a:latest", "b:latest"]);
+        assert!(library.find("a").unwrap().path.starts_with(own.path()));
+        assert!(library.find("b").unwrap().path.starts_with(built_in.path()));
     }
 
     #[test]

@@ -272,6 +272,57 @@ fn models_are_listed_shown_loaded_and_unloaded() {
 }
 
 #[test]
+fn the_operator_answers_beside_the_models() {
+    let built_in = concat!(env!("CARGO_MANIFEST_DIR"), "/../../image/models");
+    let service = Service::start(&["--built-in", built_in]);
+    let (status, tags) = service.call("GET", "/api/tags", b"");
+    assert_eq!(status, 200, "{tags}");
+    assert!(
+        tags.contains("\"operator:latest\"") && tags.contains("\"kos-operator\""),
+        "{tags}"
+    );
+    assert!(tags.contains("\"tiny-f32:latest\""), "{tags}");
+    let ask = |say: &str| {
+        let body = json!({
+            "model": "operator",
+            "stream": false,
+            "messages": [{"role": "user", "content": say}],
+        });
+        let (status, text) = service.call("POST", "/api/chat", body.to_string().as_bytes());
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(answer["done_reason"], "stop");
+        serde_json::from_str::<Value>(answer["message"]["content"].as_str().unwrap()).unwrap()
+    };
+    assert_eq!(
+        ask("restart qux-relay-7"),
+        json!({
+            "call": "restart", "service": "qux-relay-7",
+            "request": "POST /api/v1/services/qux-relay-7/restart", "changes": true,
+        })
+    );
+    let logs = ask("errors of qux-relay-7 in the last 2 hours");
+    assert_eq!(
+        (
+            &logs["call"],
+            &logs["level"],
+            &logs["since"],
+            &logs["changes"]
+        ),
+        (&json!("logs"), &json!("err"), &json!("-2h"), &json!(false))
+    );
+    assert_eq!(ask("write a poem about the sea")["call"], "none");
+    // As a stream, and as a text to go on with.
+    let body = br#"{"model": "operator:latest", "prompt": "how much memory is free?"}"#;
+    let (status, text) = service.call("POST", "/api/generate", body);
+    assert_eq!(status, 200, "{text}");
+    assert!(
+        text.contains("GET /api/v1/system") && text.lines().count() == 2,
+        "{text}"
+    );
+}
+
+#[test]
 fn bad_requests_get_an_error_that_says_why() {
     let service = Service::start(&[]);
     let error = |path: &str, body: Value| {
