@@ -16,7 +16,8 @@
     try {
       const answer = await fetch('/api/tags', { signal: AbortSignal.timeout(30000) });
       const body = await answer.json();
-      if (answer.ok) models = body.models;
+      // The operator came with the box and has a page of its own: it does not chat.
+      if (answer.ok) models = body.models.filter((model) => model.details?.family !== 'kos-operator');
       else reason = body.error;
     } catch {
       reason = 'The box does not answer.';

@@ -12,8 +12,8 @@ use crate::api::{
 };
 use crate::app::App;
 use crate::console::{
-    actions, boots as boots_page, journal_page, log_page, page, pairing, reset as reset_page,
-    service_page, stream,
+    actions, boots as boots_page, journal_page, log_page, operator, page, pairing,
+    reset as reset_page, service_page, stream,
 };
 use crate::{assets, guard, proxy};
 
@@ -71,6 +71,8 @@ pub fn console(app: Arc<App>) -> Router {
         )
         .route("/services/{name}/{action}", post(actions::service))
         .route("/boots", get(boots_page::show))
+        .route("/operator", get(operator::show))
+        .route("/operator/reload", post(operator::reload))
         .route("/power", get(actions::power_page))
         .route("/power/{act}", post(actions::power))
         .route(

@@ -55,17 +55,19 @@ pub struct Wanted {
     /// Words, phrases and `field=value`.
     pub search: Option<String>,
     /// Records at most.
-    limit: Option<usize>,
+    pub limit: Option<usize>,
     /// Where to go on: what an answer gave as `older`, `newer` or an entry's `cursor`.
-    cursor: Option<String>,
+    pub cursor: Option<String>,
     /// `older` (the default) or `newer` than the cursor.
-    direction: Option<Direction>,
+    pub direction: Option<Direction>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Direction {
+pub enum Direction {
+    /// Back in time.
     Older,
+    /// Forth.
     Newer,
 }
 

@@ -140,7 +140,7 @@ pub async fn power(
 }
 
 /// What the network service says of itself; absent until it has.
-fn network(file: &FilePath) -> Option<serde_json::Value> {
+pub fn network(file: &FilePath) -> Option<serde_json::Value> {
     let size = std::fs::metadata(file).ok()?.len();
     if size > MAX_NETWORK_BYTES {
         return None;

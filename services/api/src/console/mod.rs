@@ -9,6 +9,8 @@ pub mod history;
 pub mod journal_page;
 pub mod log_page;
 pub mod machine;
+pub mod operator;
+pub mod operator_answer;
 pub mod page;
 pub mod pairing;
 pub mod reset;

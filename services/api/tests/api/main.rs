@@ -14,6 +14,7 @@ mod journal;
 mod logs;
 mod machine;
 mod many;
+mod operator;
 mod owner;
 mod proxy;
 mod services;
