@@ -85,8 +85,9 @@ fn labelling(kind: Kind, opinion: &Opinion) -> Option<(f32, Vec<Label>)> {
         let number = own.number();
         for start in 0..words {
             let mut gain = 0.0;
-            for end in start..words.min(start + MAX_NAME_WORDS) {
-                gain += opinion.labels[end][number] - without[end];
+            let run = opinion.labels.iter().zip(&without).enumerate();
+            for (end, (labels, without)) in run.skip(start).take(MAX_NAME_WORDS) {
+                gain += labels[number] - without;
                 if best.is_none_or(|(most, ..)| gain > most) {
                     best = Some((gain, start, end, own));
                 }

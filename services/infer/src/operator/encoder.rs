@@ -41,6 +41,9 @@ pub struct Batch {
 /// What changes a vector at random while training; none in the box.
 pub type Noise<'a> = &'a mut dyn FnMut(&Tensor) -> Result<Tensor>;
 
+/// Where a weight comes from, by name and shape.
+pub type Weights<'a, E> = &'a mut dyn FnMut(&str, &[usize]) -> std::result::Result<Tensor, E>;
+
 /// All weights.
 #[derive(Debug)]
 pub struct Encoder {
@@ -81,10 +84,7 @@ impl Encoder {
     ///
     /// # Errors
     /// When one is missing.
-    pub fn new<E>(
-        words: usize,
-        get: &mut dyn FnMut(&str, &[usize]) -> std::result::Result<Tensor, E>,
-    ) -> std::result::Result<Self, E> {
+    pub fn new<E>(words: usize, get: Weights<E>) -> std::result::Result<Self, E> {
         let table = get("words", &[words, WIDTH])?;
         let pieces = get("pieces", &[SHAPE_ROWS + PIECE_ROWS, WIDTH])?;
         let mut blocks = Vec::with_capacity(BLOCKS);
@@ -225,7 +225,7 @@ impl Linear {
         name: &str,
         inputs: usize,
         outputs: usize,
-        get: &mut dyn FnMut(&str, &[usize]) -> std::result::Result<Tensor, E>,
+        get: Weights<E>,
     ) -> std::result::Result<Self, E> {
         Ok(Linear {
             weight: get(&format!("{name}.weight"), &[inputs, outputs])?,

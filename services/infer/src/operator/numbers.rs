@@ -74,12 +74,16 @@ pub fn ago(amount: Option<&str>, unit: &str) -> Option<String> {
     let seconds = (times * seconds as f64).round() as u64;
     Some(match seconds {
         // As it was said where that is a whole number: 90 minutes are not one hour.
-        _ if unit.starts_with('h') && seconds % 3600 == 0 => format!("-{}h", seconds / 3600),
-        _ if seconds % 86_400 == 0 => format!("-{}d", seconds / 86_400),
+        _ if unit.starts_with('h') && seconds.is_multiple_of(3600) => {
+            format!("-{}h", seconds / 3600)
+        }
+        _ if seconds.is_multiple_of(86_400) => format!("-{}d", seconds / 86_400),
         _ if unit.starts_with('s') => format!("-{seconds}s"),
-        _ if seconds % 60 == 0 && seconds % 3600 != 0 => format!("-{}m", seconds / 60),
+        _ if seconds.is_multiple_of(60) && !seconds.is_multiple_of(3600) => {
+            format!("-{}m", seconds / 60)
+        }
         _ if unit.starts_with('m') => format!("-{}m", seconds / 60),
-        _ if seconds % 3600 == 0 => format!("-{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(3600) => format!("-{}h", seconds / 3600),
         _ => format!("-{seconds}s"),
     })
 }
