@@ -150,12 +150,25 @@ fn assemble(kind: Kind, request: &[String], labels: &[Label]) -> Call {
         .find_map(|(word, _)| numbers::count(word))
         .filter(|&limit| limit > 0)
         .map(|limit| limit.min(MAX_LIMIT));
-    let search: Vec<&str> = labelled(|label| label == Label::Search)
-        .map(|(word, _)| word)
-        .filter(|word| !words::is_mark(word))
-        .collect();
-    call.search = Some(search.join(" ")).filter(|text| !text.is_empty());
+    let search = quoted(request, labels).unwrap_or_else(|| {
+        let words: Vec<&str> = labelled(|label| label == Label::Search)
+            .map(|(word, _)| word)
+            .filter(|word| !words::is_mark(word))
+            .collect();
+        words.join(" ")
+    });
+    call.search = Some(search).filter(|text| !text.is_empty());
     call
+}
+
+/// What stands in quotation marks around a word to look for is one text, all of it.
+fn quoted(request: &[String], labels: &[Label]) -> Option<String> {
+    let marks: Vec<usize> = (0..request.len())
+        .filter(|&place| request[place] == "\"")
+        .collect();
+    let is_wanted = |pair: &&[usize]| labels[pair[0]..pair[1]].contains(&Label::Search);
+    let pair = marks.chunks_exact(2).find(is_wanted)?;
+    Some(request[pair[0] + 1..pair[1]].join(" "))
 }
 
 #[cfg(test)]
@@ -192,7 +205,8 @@ mod tests {
             Unit,
             Plain,
             Plain,
-            Search,
+            // Not seen as a part of the text, but it stands in its quotation marks.
+            Plain,
             Search,
             Plain,
         ];
