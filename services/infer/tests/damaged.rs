@@ -250,9 +250,9 @@ fn models_that_the_engine_cannot_run_say_why() {
     let tokenizer = replaced(
         "tiny-q4_0.gguf",
         b"\x04\0\0\0\0\0\0\0gpt2",
-        b"\x04\0\0\0\0\0\0\0bert",
+        b"\x04\0\0\0\0\0\0\0bort",
     );
-    assert!(load(&tokenizer).contains("'bert', allowed: gpt2, llama"));
+    assert!(load(&tokenizer).contains("'bort', allowed: gpt2, llama, bert"));
     let splitting = replaced("tiny-q4_0.gguf", b"llama-bpe", b"other-bpe");
     assert!(load(&splitting).contains("'other-bpe', allowed: llama-bpe"));
     let missing = replaced(

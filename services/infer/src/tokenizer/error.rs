@@ -48,6 +48,14 @@ pub enum Error {
         /// What it could be.
         allowed: String,
     },
+    /// More special tokens than any real vocabulary has.
+    #[error("the special tokens have {found} bytes together, allowed: at most {allowed}")]
+    Special {
+        /// How many.
+        found: usize,
+        /// The limit.
+        allowed: usize,
+    },
     /// The splitting pattern failed.
     #[error("the text cannot be split into words: {0}")]
     Split(Box<fancy_regex::Error>),

@@ -4,13 +4,25 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+/// A part of a text, and the token that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Symbol {
+    /// Its token, or a number that is none.
+    pub token: u32,
+    /// Where it begins, in bytes.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+}
+
 /// A pair that may be joined: the better one first, then the left one.
 struct Candidate {
     priority: f64,
     left: usize,
     right: usize,
-    /// What the two were when the candidate was found.
-    tokens: (u32, u32),
+    /// Where the two met and where they ended when the candidate was found.
+    middle: usize,
+    end: usize,
     joined: u32,
 }
 
@@ -36,22 +48,29 @@ impl PartialEq for Candidate {
 
 impl Eq for Candidate {}
 
-/// A symbol in a chain; `None` once it has been joined to its left neighbour.
+/// A symbol in a chain. One that has been joined to its left neighbour is empty.
 struct Link {
-    token: Option<u32>,
+    symbol: Symbol,
     previous: Option<usize>,
     next: Option<usize>,
 }
 
-/// Joins `symbols`. `join` says what two neighbours become, and how good that is.
+impl Link {
+    fn gone(&self) -> bool {
+        self.symbol.start == self.symbol.end
+    }
+}
+
+/// Joins `symbols`, none of which is empty, and which follow each other without a gap. `join` says
+/// what two neighbours become, and how good that is.
 pub(super) fn merge(
-    symbols: impl Iterator<Item = u32>,
-    join: impl Fn(u32, u32) -> Option<(f64, u32)>,
-) -> Vec<u32> {
+    symbols: impl Iterator<Item = Symbol>,
+    join: impl Fn(&Symbol, &Symbol) -> Option<(f64, u32)>,
+) -> impl Iterator<Item = Symbol> {
     let mut links: Vec<Link> = symbols
         .enumerate()
-        .map(|(place, token)| Link {
-            token: Some(token),
+        .map(|(place, symbol)| Link {
+            symbol,
             previous: place.checked_sub(1),
             next: Some(place + 1),
         })
@@ -60,13 +79,14 @@ pub(super) fn merge(
         last.next = None;
     }
     let candidate = |links: &[Link], left: usize, right: usize| {
-        let tokens = (links[left].token?, links[right].token?);
-        let (priority, joined) = join(tokens.0, tokens.1)?;
+        let (first, second) = (&links[left].symbol, &links[right].symbol);
+        let (priority, joined) = join(first, second)?;
         Some(Candidate {
             priority,
             left,
             right,
-            tokens,
+            middle: first.end,
+            end: second.end,
             joined,
         })
     };
@@ -76,13 +96,16 @@ pub(super) fn merge(
     while let Some(best) = candidates.pop() {
         let (left, right) = (best.left, best.right);
         // Either side may have become something else since.
-        if (links[left].token, links[right].token) != (Some(best.tokens.0), Some(best.tokens.1))
-            || links[left].next != Some(right)
+        if links[left].gone()
+            || links[right].gone()
+            || links[left].symbol.end != best.middle
+            || links[right].symbol.end != best.end
         {
             continue;
         }
-        links[left].token = Some(best.joined);
-        links[right].token = None;
+        links[left].symbol.token = best.joined;
+        links[left].symbol.end = best.end;
+        links[right].symbol.start = best.end;
         let after = links[right].next;
         links[left].next = after;
         if let Some(after) = after {
@@ -93,7 +116,10 @@ pub(super) fn merge(
             candidates.extend(candidate(&links, before, left));
         }
     }
-    links.into_iter().filter_map(|link| link.token).collect()
+    links
+        .into_iter()
+        .filter(|link| !link.gone())
+        .map(|link| link.symbol)
 }
 
 #[cfg(test)]
@@ -101,8 +127,8 @@ mod tests {
     use super::*;
 
     /// 1+1=2 is best, then 2+2=3; ties go left.
-    fn join(left: u32, right: u32) -> Option<(f64, u32)> {
-        match (left, right) {
+    fn join(left: &Symbol, right: &Symbol) -> Option<(f64, u32)> {
+        match (left.token, right.token) {
             (1, 1) => Some((10.0, 2)),
             (2, 2) => Some((5.0, 3)),
             (2, 1) => Some((1.0, 9)),
@@ -110,17 +136,25 @@ mod tests {
         }
     }
 
+    fn merged(tokens: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let symbols = tokens.into_iter().enumerate().map(|(place, token)| Symbol {
+            token,
+            start: place,
+            end: place + 1,
+        });
+        merge(symbols, join).map(|symbol| symbol.token).collect()
+    }
+
     #[test]
     fn joins_best_first_and_left_first() {
-        assert_eq!(merge([1, 1, 1].into_iter(), join), [9]);
-        assert_eq!(merge([1, 1, 1, 1].into_iter(), join), [3]);
-        assert_eq!(merge([7, 1, 1, 7].into_iter(), join), [7, 2, 7]);
-        assert!(merge(std::iter::empty(), join).is_empty());
+        assert_eq!(merged([1, 1, 1]), [9]);
+        assert_eq!(merged([1, 1, 1, 1]), [3]);
+        assert_eq!(merged([7, 1, 1, 7]), [7, 2, 7]);
+        assert!(merged([]).is_empty());
     }
 
     #[test]
     fn a_long_word_is_no_trouble() {
-        let joined = merge(std::iter::repeat_n(1, 400_000), join);
-        assert_eq!(joined, vec![3; 100_000]);
+        assert_eq!(merged(std::iter::repeat_n(1, 400_000)), vec![3; 100_000]);
     }
 }

@@ -1,38 +1,63 @@
 //! Text to tokens and back, by the vocabulary in the model's file.
 //!
-//! Two families: `gpt2` (byte-level pairs in the order of their merges) and `llama`
-//! (SentencePiece: pairs by score, bytes for what has no piece).
+//! A text goes through four rooms: [`special`] finds the tokens that stand for themselves,
+//! [`normalize`] changes characters, [`split`] cuts words, and one of four models makes tokens of
+//! them: [`pairs`] (BPE), [`pieces`] (SentencePiece with scores), [`words`] (WordPiece) and
+//! [`unigram`]. [`read`] builds all that from GGUF metadata as llama.cpp understands it.
+//!
+//! What they must never do: take more than about n log n steps, or trust a number in a file.
 
 mod bytes;
+mod charsmap;
 mod error;
 mod merge;
+mod normalize;
 mod pairs;
 mod pieces;
+mod read;
+mod rules;
+mod special;
 mod split;
 mod stream;
+mod unicode;
+mod unigram;
 mod vocabulary;
+mod words;
 
 pub use error::Error;
 pub use stream::Utf8Stream;
-pub use vocabulary::Vocabulary;
+pub use vocabulary::{Entry, Kind, Vocabulary};
 
-use fancy_regex::Regex;
+use std::borrow::Cow;
 
 use crate::gguf::Metadata;
+use normalize::Normalizer;
 use pairs::Pairs;
 use pieces::Pieces;
+use special::{Part, Special};
+use split::Step;
+use unigram::Unigram;
+use vocabulary::{SPACE, Spelling};
+use words::Words;
 
 /// A model's tokenizer.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
-    family: Family,
-    /// Finds special tokens in text, longest first. None when the vocabulary has none.
-    special: Option<Regex>,
+    special: Special,
+    normalizers: Vec<Normalizer>,
+    steps: Vec<Step>,
+    model: Model,
+    spelling: Spelling,
+    /// Tokens that every text begins and ends with.
+    before: Vec<u32>,
+    after: Vec<u32>,
 }
 
-enum Family {
+enum Model {
     Pairs(Pairs),
     Pieces(Pieces),
+    Words(Words),
+    Unigram(Unigram),
 }
 
 impl Tokenizer {
@@ -41,32 +66,7 @@ impl Tokenizer {
     /// # Errors
     /// When something is missing, contradicts itself, or is of another family.
     pub fn read(metadata: &Metadata) -> Result<Self, Error> {
-        let key = "tokenizer.ggml.model";
-        let model = crate::gguf::required(key, metadata.text(key)?)?;
-        let mut vocabulary = Vocabulary::read(metadata)?;
-        let family = match model {
-            "gpt2" => {
-                let pairs = Pairs::read(metadata, &vocabulary)?;
-                vocabulary.begin_by_default(pairs.begins());
-                Family::Pairs(pairs)
-            }
-            "llama" => {
-                vocabulary.begin_by_default(true);
-                Family::Pieces(Pieces::read(metadata, &vocabulary)?)
-            }
-            other => {
-                return Err(Error::Family {
-                    found: other.to_owned(),
-                    allowed: "gpt2, llama",
-                });
-            }
-        };
-        let special = special_pattern(&vocabulary)?;
-        Ok(Self {
-            vocabulary,
-            family,
-            special,
-        })
+        read::read(metadata)
     }
 
     /// The vocabulary.
@@ -75,43 +75,57 @@ impl Tokenizer {
         &self.vocabulary
     }
 
-    /// The tokens of `text`, in which special tokens are recognised by their names. The token
-    /// that begins a text is put first when the model wants it and the text does not have it.
+    /// The tokens of `text`, in which special tokens are recognised by their names. The tokens
+    /// that begin and end a text are put around it when the model wants them; not a second time
+    /// where the text has them (templates write the first).
     ///
     /// # Errors
     /// When the text defeats the pattern that splits it (its backtracking is bounded).
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let mut tokens = Vec::new();
-        let mut rest = 0;
-        if let Some(special) = &self.special {
-            for found in special.find_iter(text) {
-                let found = found.map_err(Error::split)?;
-                self.encode_plain(&text[rest..found.start()], &mut tokens)?;
-                tokens.extend(self.vocabulary.token(found.as_str()));
-                rest = found.end();
-            }
+        let inner = self.encode_part(text, true)?;
+        let mut tokens = Vec::with_capacity(inner.len() + 2);
+        if !inner.starts_with(&self.before) {
+            tokens.extend(&self.before);
         }
-        self.encode_plain(&text[rest..], &mut tokens)?;
-        if let Some(begin) = self.vocabulary.begin()
-            && tokens.first() != Some(&begin)
-        {
-            tokens.insert(0, begin);
+        tokens.extend(inner);
+        if !tokens.ends_with(&self.after) {
+            tokens.extend(&self.after);
         }
         Ok(tokens)
     }
 
-    /// Encodes text without special tokens.
-    fn encode_plain(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        match &self.family {
-            Family::Pairs(pairs) => pairs.encode(text, &self.vocabulary, tokens),
-            Family::Pieces(pieces) => {
-                pieces.encode(text, &self.vocabulary, tokens);
-                Ok(())
+    /// The tokens of `text` alone. `control`: whether marks such as `<|im_end|>` are recognised, or are
+    /// text like any other.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_part(&self, text: &str, control: bool) -> Result<Vec<u32>, Error> {
+        let mut tokens = Vec::new();
+        for part in self.special.parts(text, control) {
+            match part {
+                Part::Token(token) => tokens.push(token),
+                Part::Text(text) => self.encode_text(text, &mut tokens)?,
             }
         }
+        Ok(tokens)
+    }
+
+    fn encode_text(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
+        let normalized = self
+            .normalizers
+            .iter()
+            .fold(Cow::Borrowed(text), |text, normalizer| {
+                normalizer.apply(text)
+            });
+        for word in split::words(&self.steps, &normalized)? {
+            match &self.model {
+                Model::Pairs(pairs) => pairs.encode(word, &self.vocabulary, tokens),
+                Model::Pieces(pieces) => pieces.encode(word, &self.vocabulary, tokens),
+                Model::Words(words) => words.encode(word, &self.vocabulary, tokens),
+                Model::Unigram(unigram) => unigram.encode(word, &self.vocabulary, tokens),
+            }
+        }
+        Ok(())
     }
 
     /// The bytes that a token stands for; none for control tokens. They may be a part of a
@@ -121,22 +135,16 @@ impl Tokenizer {
         let Some(entry) = self.vocabulary.entry(token) else {
             return Vec::new();
         };
-        match (entry.kind, &self.family) {
-            (vocabulary::Kind::Control | vocabulary::Kind::Unknown, _) => Vec::new(),
-            (vocabulary::Kind::UserDefined, _) => entry.text.clone().into_bytes(),
-            (_, Family::Pairs(pairs)) => pairs.bytes(&entry.text),
-            (kind, Family::Pieces(_)) => pieces::bytes(&entry.text, kind),
+        match (entry.kind, self.spelling) {
+            (Kind::Control | Kind::Unknown | Kind::Unused, _) => Vec::new(),
+            (Kind::UserDefined, _) => entry.text.clone().into_bytes(),
+            (Kind::Normal | Kind::Byte, Spelling::Letters) => bytes::of_letters(&entry.text),
+            (Kind::Byte, Spelling::Plain) if bytes::of_name(&entry.text).is_some() => {
+                bytes::of_name(&entry.text).into_iter().collect()
+            }
+            (Kind::Normal | Kind::Byte, Spelling::Plain) => {
+                entry.text.replace(SPACE, " ").into_bytes()
+            }
         }
     }
-}
-
-fn special_pattern(vocabulary: &Vocabulary) -> Result<Option<Regex>, Error> {
-    let mut names: Vec<&str> = vocabulary.special().collect();
-    if names.is_empty() {
-        return Ok(None);
-    }
-    // An alternation takes the first that fits: the longest must come first.
-    names.sort_by_key(|name| std::cmp::Reverse(name.len()));
-    let names: Vec<_> = names.into_iter().map(fancy_regex::escape).collect();
-    Regex::new(&names.join("|")).map(Some).map_err(Error::split)
 }

@@ -8,15 +8,34 @@ use crate::gguf::{Metadata, Value, required};
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 
-/// Names by which well-known models end a turn, although their files name another token as
-/// the end of the text.
-const TURN_ENDS: [&str; 6] = [
+/// How SentencePiece writes a space.
+pub(super) const SPACE: &str = "\u{2581}";
+
+/// Names by which well-known models end an answer, although their files name another token, or
+/// none, as the end of the text. llama.cpp's list.
+const ENDS: [&str; 22] = [
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
     "<end_of_turn>",
     "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
     "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<\u{FF5C}end\u{2581}of\u{2581}sentence\u{FF5C}>",
+    "[e~[",
 ];
 
 /// What a token is for.
@@ -30,8 +49,19 @@ pub enum Kind {
     Control,
     /// Text that is always one token.
     UserDefined,
+    /// Listed, but says nothing.
+    Unused,
     /// One byte, written `<0x0A>`.
     Byte,
+}
+
+/// How a vocabulary writes bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// In GPT-2's letters.
+    Letters,
+    /// As they are, with U+2581 for a space and names for single bytes.
+    Plain,
 }
 
 /// One token.
@@ -43,17 +73,60 @@ pub struct Entry {
     pub kind: Kind,
 }
 
+/// Tokens with a role of their own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Roles {
+    /// Begins a text.
+    pub(super) begin: Option<u32>,
+    /// Ends a text.
+    pub(super) end: Option<u32>,
+    /// Ends a turn.
+    pub(super) turn_end: Option<u32>,
+    /// Stands for what has no token.
+    pub(super) unknown: Option<u32>,
+    /// Stands between two texts.
+    pub(super) separator: Option<u32>,
+}
+
 /// All tokens of a model.
 pub struct Vocabulary {
     entries: Vec<Entry>,
     numbers: HashMap<String, u32>,
-    begin: Option<u32>,
-    add_begin: Option<bool>,
+    pub(super) roles: Roles,
+    pub(super) add_begin: bool,
     ends: HashSet<u32>,
-    end: Option<u32>,
 }
 
 impl Vocabulary {
+    /// Of tokens and roles that are among them.
+    pub(super) fn new(entries: Vec<Entry>, roles: Roles) -> Self {
+        let mut numbers = HashMap::with_capacity(entries.len());
+        for (number, entry) in entries.iter().enumerate() {
+            // Some files list a padding text twice: the first is the one that text becomes.
+            numbers.entry(entry.text.clone()).or_insert(number as u32);
+        }
+        let mut ends: HashSet<u32> = roles.end.into_iter().chain(roles.turn_end).collect();
+        for name in ENDS {
+            let number = numbers.get(name).copied();
+            // In a few vocabularies `</s>` is markup that a model may write.
+            ends.extend(number.filter(|&n| {
+                let kind = entries[n as usize].kind;
+                kind == Kind::Control || (kind == Kind::UserDefined && name != "</s>")
+            }));
+        }
+        // The protocol of gpt-oss: a message's end is not the answer's.
+        if numbers.contains_key("<|return|>") && numbers.contains_key("<|call|>") {
+            numbers.get("<|end|>").map(|number| ends.remove(number));
+        }
+        Self {
+            entries,
+            numbers,
+            roles,
+            add_begin: false,
+            ends,
+        }
+    }
+
     pub(super) fn read(metadata: &Metadata) -> Result<Self, Error> {
         let texts = required(TOKENS, metadata.texts(TOKENS)?)?;
         if texts.is_empty() {
@@ -72,33 +145,19 @@ impl Vocabulary {
                 kind,
             })
             .collect();
-        let mut numbers = HashMap::with_capacity(entries.len());
-        for (number, entry) in entries.iter().enumerate() {
-            // Some files list a padding text twice: the first is the one that text becomes.
-            numbers.entry(entry.text.clone()).or_insert(number as u32);
-        }
         let role = |key| read_role(metadata, key, entries.len());
-        let begin = role("tokenizer.ggml.bos_token_id")?;
-        let end = role("tokenizer.ggml.eos_token_id")?;
-        let mut ends: HashSet<u32> = end.into_iter().collect();
-        ends.extend(role("tokenizer.ggml.eot_token_id")?);
-        for name in TURN_ENDS {
-            let number = numbers.get(name).copied();
-            ends.extend(number.filter(|&n| entries[n as usize].kind == Kind::Control));
-        }
-        let add_begin = metadata.truth("tokenizer.ggml.add_bos_token")?;
-        Ok(Self {
-            entries,
-            numbers,
-            begin,
-            add_begin,
-            ends,
-            end,
-        })
-    }
-
-    pub(super) fn begin_by_default(&mut self, default: bool) {
-        self.add_begin.get_or_insert(default);
+        let roles = Roles {
+            begin: role("tokenizer.ggml.bos_token_id")?,
+            end: role("tokenizer.ggml.eos_token_id")?,
+            turn_end: role("tokenizer.ggml.eot_token_id")?,
+            unknown: role("tokenizer.ggml.unknown_token_id")?,
+            // Its name is misspelt in the format's own list of keys.
+            separator: match role("tokenizer.ggml.seperator_token_id")? {
+                None => role("tokenizer.ggml.separator_token_id")?,
+                found => found,
+            },
+        };
+        Ok(Self::new(entries, roles))
     }
 
     /// Count of tokens.
@@ -128,7 +187,7 @@ impl Vocabulary {
     /// The token that a prompt begins with, if this model wants one.
     #[must_use]
     pub fn begin(&self) -> Option<u32> {
-        self.begin.filter(|_| self.add_begin == Some(true))
+        self.roles.begin.filter(|_| self.add_begin)
     }
 
     /// Whether a token ends an answer.
@@ -141,20 +200,7 @@ impl Vocabulary {
     #[must_use]
     pub fn marks(&self) -> (&str, &str) {
         let text = |token: Option<u32>| token.and_then(|t| self.entry(t)).map_or("", |e| &e.text);
-        (text(self.begin), text(self.end))
-    }
-
-    pub(super) fn special(&self) -> impl Iterator<Item = &str> {
-        self.entries
-            .iter()
-            .filter(|entry| {
-                matches!(
-                    entry.kind,
-                    Kind::Control | Kind::UserDefined | Kind::Unknown
-                )
-            })
-            .map(|entry| entry.text.as_str())
-            .filter(|text| !text.is_empty())
+        (text(self.roles.begin), text(self.roles.end))
     }
 }
 
@@ -170,11 +216,11 @@ fn read_kinds(metadata: &Metadata, count: usize) -> Result<Vec<Kind>, Error> {
         });
     }
     let kind = |(place, value): (usize, &Value)| match value {
-        // 5 marks a token that is listed but not used.
-        Value::Signed(1 | 5) | Value::Unsigned(1 | 5) => Ok(Kind::Normal),
+        Value::Signed(1) | Value::Unsigned(1) => Ok(Kind::Normal),
         Value::Signed(2) | Value::Unsigned(2) => Ok(Kind::Unknown),
         Value::Signed(3) | Value::Unsigned(3) => Ok(Kind::Control),
         Value::Signed(4) | Value::Unsigned(4) => Ok(Kind::UserDefined),
+        Value::Signed(5) | Value::Unsigned(5) => Ok(Kind::Unused),
         Value::Signed(6) | Value::Unsigned(6) => Ok(Kind::Byte),
         other => Err(Error::Entry {
             key: TYPES,

@@ -8,25 +8,40 @@
 mod fixture;
 
 use std::io::Write;
+use std::sync::Arc;
 
 use fixture::Expected;
 use kos_infer::gguf;
-use kos_infer::model::{Cache, Config, Llama, Weights};
+use kos_infer::kernels::{Keep, Pool};
+use kos_infer::model::{Cache, Config, Decoder, Part, Wanted, Weights};
 
-/// The models of `expected/architectures` that the engine can compute.
-const MODELS: [&str; 3] = ["llama", "llama-3", "mistral"];
+/// The models of `expected/architectures`.
+const MODELS: [&str; 8] = [
+    "llama", "llama-3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3",
+];
 
 /// Largest difference of a logit, as a fraction of the logits' standard deviation: both sides
 /// multiply 32-bit floats, in another order.
 const TOLERANCE: f64 = 1e-3;
 
-fn load(expected: &Expected) -> Llama {
+fn load(expected: &Expected) -> Decoder {
     let bytes = expected.gguf();
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&bytes).unwrap();
     let header = gguf::File::read(bytes.as_slice(), bytes.len() as u64).unwrap();
     let config = Config::read(&header.metadata).unwrap();
-    Llama::load(config, expected.vocabulary, &Weights::new(&header, &file)).unwrap()
+    let weights = Weights::new(&header, Arc::new(file));
+    Decoder::load(config, expected.vocabulary, &weights).unwrap()
+}
+
+fn forward(decoder: &Decoder, tokens: &[u32], cache: &mut Cache) -> Vec<f32> {
+    let part = Part {
+        tokens,
+        cache,
+        wanted: Wanted::Last,
+    };
+    let pool = Pool::new(2).unwrap();
+    decoder.forward(&pool, &mut [part]).unwrap()
 }
 
 #[test]
@@ -37,10 +52,8 @@ fn logits_are_within_tolerance() {
         assert!(allowed < expected.margin / 2.0, "{name}");
         let model = load(&expected);
         for (&place, wanted) in expected.places.iter().zip(&expected.logits) {
-            let mut cache = Cache::new(model.config(), 64).unwrap();
-            let found = model
-                .forward(&expected.prompt[..=place], &mut cache)
-                .unwrap();
+            let mut cache = Cache::new(model.config(), Keep::Floats, 64);
+            let found = forward(&model, &expected.prompt[..=place], &mut cache);
             let differences = found
                 .iter()
                 .zip(wanted)
@@ -57,15 +70,13 @@ fn sixteen_greedy_tokens_are_equal() {
     for name in MODELS {
         let expected = Expected::read(name);
         let model = load(&expected);
-        let mut cache = Cache::new(model.config(), 64).unwrap();
-        let mut logits = model.forward(&expected.prompt, &mut cache).unwrap();
+        let mut cache = Cache::new(model.config(), Keep::Floats, 64);
+        let mut logits = forward(&model, &expected.prompt, &mut cache);
         let mut tokens = Vec::new();
         while tokens.len() < expected.greedy.len() {
             let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
             tokens.push(best.unwrap() as u32);
-            logits = model
-                .forward(&tokens[tokens.len() - 1..], &mut cache)
-                .unwrap();
+            logits = forward(&model, &tokens[tokens.len() - 1..], &mut cache);
         }
         assert_eq!(tokens, expected.greedy, "{name}");
     }
