@@ -110,3 +110,18 @@ fn tokens_become_the_texts_again() {
         }
     }
 }
+
+/// A million characters in one word are a lot of work, but work in proportion to their number.
+#[test]
+fn a_text_without_a_space_is_no_trouble() {
+    for (name, ..) in vocabularies() {
+        let tokenizer = tokenizer(&name);
+        for word in ["a", "ab", "1", "!", "你", "\u{1F600}"] {
+            let text = word.repeat(1_000_000 / word.len());
+            let started = std::time::Instant::now();
+            let tokens = tokenizer.encode(&text).unwrap();
+            assert!(!tokens.is_empty(), "{name} {word:?}");
+            println!("{name} {word:?}: {} ms", started.elapsed().as_millis());
+        }
+    }
+}
