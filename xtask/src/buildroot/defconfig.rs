@@ -13,7 +13,6 @@ const OFF: &str = "n";
 pub const EXTERNAL: &str = "$(BR2_EXTERNAL_KOS_PATH)";
 /// The symbols of our packages begin so.
 const PACKAGE: &str = "BR2_PACKAGE_KOS_";
-/// The one that is no package.
 
 /// Symbols and their values, without quotes.
 #[derive(Debug, Default)]

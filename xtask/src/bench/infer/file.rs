@@ -146,8 +146,8 @@ impl Kind {
     /// What llama.cpp's quantizer takes where rows are no whole blocks of 256.
     fn fitting(self, columns: usize) -> Kind {
         match self {
-            Kind::Q4K if columns % 256 != 0 => Kind::Q5_0,
-            Kind::Q6K if columns % 256 != 0 => Kind::Q8_0,
+            Kind::Q4K if !columns.is_multiple_of(256) => Kind::Q5_0,
+            Kind::Q6K if !columns.is_multiple_of(256) => Kind::Q8_0,
             kind => kind,
         }
     }
