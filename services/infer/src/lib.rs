@@ -1,11 +1,10 @@
-//! The model engine: reads GGUF files, runs Llama models with candle, and serves them in Ollama's
-//! HTTP shape on a Unix socket.
+//! The model engine: reads GGUF files, runs decoder models, and serves them in Ollama's HTTP
+//! shape on a Unix socket.
 //!
 //! Rooms, from the file upwards: [`gguf`] reads and checks files, [`tokenizer`] and [`template`]
 //! turn text into tokens, [`model`] computes on [`kernels`], [`sampler`] chooses, [`constrain`] says
 //! among which, [`library`] knows the models directory, [`engine`] owns the one loaded model on its
-//! own thread, [`http`] speaks to clients.
-//! [`operator`] is a model of our own beside them, which understands requests to the box.
+//! own thread, [`http`] speaks to clients. [`operator`] is a model of our own beside them, which understands requests to the box.
 //!
 //! What this crate must never do: trust a number found in a file before it is checked against
 //! the file's length, listen on TCP, or die because of a model or a client.

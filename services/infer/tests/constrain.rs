@@ -7,7 +7,6 @@
 )]
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use kos_infer::constrain::{Constraint, Document, Grammar, Piece, Pieces};
 use kos_infer::sampler::{Sampler, Sampling};
@@ -588,65 +587,5 @@ fn masks_are_what_the_grammar_accepts() {
             }
             assert!(constraint.accept(allowed[random.below(allowed.len())]));
         }
-    }
-}
-
-/// `cargo test --release -p kos-infer --test constrain -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let vocabulary = vocabulary(150_000);
-    let started = Instant::now();
-    let pieces = Arc::new(Pieces::new(vocabulary.clone()));
-    println!(
-        "vocabulary of {}: {:?}",
-        vocabulary.len(),
-        started.elapsed()
-    );
-    let person = json!({"type": "object", "properties": {
-        "name": {"type": "string"}, "born": {"type": "string", "format": "date"},
-        "code": {"type": "string", "pattern": "^[a-z ]+$"}, "short": {"type": "string", "maxLength": 60},
-        "age": {"type": "integer", "minimum": 0, "maximum": 150},
-        "tags": {"type": "array", "items": {"type": "string"}},
-    }, "required": ["name", "born", "code", "short", "age", "tags"]});
-    for (name, schema) in [
-        ("any object", json!({"type": "object"})),
-        ("a person", person),
-    ] {
-        let started = Instant::now();
-        let grammar = Arc::new(Grammar::schema(&Document::from(&schema)).unwrap());
-        println!("{name}: schema {:?}", started.elapsed());
-        let mut times = Vec::new();
-        for seed in 0..4 {
-            let mut constraint = Constraint::new(grammar.clone(), pieces.clone());
-            let mut random = Random(seed);
-            for _ in 0..150 {
-                let mut logits: Vec<f32> =
-                    (0..vocabulary.len()).map(|_| random.uniform()).collect();
-                let started = Instant::now();
-                constraint.mask(&mut logits);
-                times.push(started.elapsed());
-                let token = logits
-                    .iter()
-                    .enumerate()
-                    .max_by(|a, b| a.1.total_cmp(b.1))
-                    .unwrap()
-                    .0;
-                constraint.accept(token as u32);
-                if constraint.finished() {
-                    break;
-                }
-            }
-        }
-        times.sort_unstable();
-        let sum: std::time::Duration = times.iter().sum();
-        println!(
-            "{name}: {} masks, mean {:?}, median {:?}, 95% {:?}, worst {:?}",
-            times.len(),
-            sum / times.len() as u32,
-            times[times.len() / 2],
-            times[times.len() * 95 / 100],
-            times[times.len() - 1]
-        );
     }
 }

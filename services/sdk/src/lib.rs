@@ -1,5 +1,5 @@
 //! What every kOS service needs and none should write twice: readiness, logging, credentials,
-//! a Unix socket to serve on, stopping cleanly, and the client of PID 1's control interface.
+//! a Unix socket to serve on, stopping cleanly, escaping in addresses, and the client of PID 1's control interface.
 //!
 //! Nothing here knows what a service does; nothing here talks to the network.
 
@@ -7,6 +7,7 @@ pub mod control;
 pub mod credentials;
 pub mod log;
 pub mod notify;
+pub mod percent;
 pub mod serve;
 pub mod service_facts;
 pub mod stop;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::Method;
 use kos_sdk::control::ReloadReport;
+use kos_sdk::percent::escape;
 use serde_json::Value;
 
 use super::operator::{Call, infer};
@@ -399,18 +400,6 @@ fn network(answer: &mut Answer, state: Option<Value>) {
 /// The page's address with a request in it.
 pub fn asking(say: &str) -> String {
     format!("/operator?say={}", escape(say))
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

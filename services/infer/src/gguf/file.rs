@@ -175,17 +175,17 @@ fn read_tensor<R: Read>(reader: &mut Reader<R>, place: u64) -> Result<(String, T
     }
     let kind = Kind::from_number(reader.u32(&what)?)
         .map_err(|found| wrong(format!("its type is {found}, allowed: {}", Kind::ALLOWED)))?;
-    if !(shape[0] as u64).is_multiple_of(kind.block_length()) {
+    if !shape[0].is_multiple_of(kind.block_columns()) {
         return Err(wrong(format!(
             "a row has {} numbers, allowed for {}: multiples of {}",
             shape[0],
             kind.name(),
-            kind.block_length()
+            kind.block_columns()
         )));
     }
     let offset = reader.u64(&what)?;
     shape.reverse();
-    let bytes = elements / kind.block_length() * kind.block_bytes();
+    let bytes = elements / kind.block_columns() as u64 * kind.block_bytes() as u64;
     Ok((
         name,
         Tensor {

@@ -106,7 +106,7 @@ impl Kind {
 
     /// Numbers in one block; a row is made of whole blocks.
     #[must_use]
-    pub fn block_length(self) -> u64 {
+    pub const fn block_columns(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
             Self::Q4_0 | Self::Q5_0 | Self::Q8_0 => 32,
@@ -116,7 +116,7 @@ impl Kind {
 
     /// Bytes of one block.
     #[must_use]
-    pub fn block_bytes(self) -> u64 {
+    pub const fn block_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
@@ -126,6 +126,12 @@ impl Kind {
             Self::Q4K => 144,
             Self::Q6K => 210,
         }
+    }
+
+    /// Bytes of a row of so many columns, which are whole blocks.
+    #[must_use]
+    pub const fn row_bytes(self, columns: usize) -> usize {
+        columns / self.block_columns() * self.block_bytes()
     }
 
     /// The same type in candle's terms.
@@ -160,16 +166,8 @@ mod tests {
             Kind::Q4K,
             Kind::Q6K,
         ] {
-            assert_eq!(
-                kind.block_length(),
-                kind.candle().block_size() as u64,
-                "{kind:?}"
-            );
-            assert_eq!(
-                kind.block_bytes(),
-                kind.candle().type_size() as u64,
-                "{kind:?}"
-            );
+            assert_eq!(kind.block_columns(), kind.candle().block_size(), "{kind:?}");
+            assert_eq!(kind.block_bytes(), kind.candle().type_size(), "{kind:?}");
         }
     }
 

@@ -127,10 +127,14 @@ impl Attention {
     ) {
         let row = self.heads * self.width;
         assert_eq!(queries.len(), out.len(), "as many numbers");
+        assert!(self.width.is_multiple_of(8), "heads of whole groups");
+        assert!(self.heads.is_multiple_of(self.kv_heads), "heads in groups");
         let mut parts = Vec::new();
         for stretch in stretches {
             assert!(stretch.rows.end * row <= queries.len(), "rows of the batch");
             let total = stretch.seen + stretch.rows.len();
+            let whole = |page: &&[u16]| page.len() == self.page_words();
+            assert!(stretch.pages.iter().all(whole), "whole pages");
             assert!(stretch.pages.len() * PAGE >= total, "pages for all tokens");
             for start in stretch.rows.clone().step_by(TOKENS) {
                 let tokens = start..(start + TOKENS).min(stretch.rows.end);

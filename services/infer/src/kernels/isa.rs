@@ -2,9 +2,14 @@
 
 use std::fmt;
 
-/// An instruction set that the kernels know.
+/// An instruction set that this machine was found to have. There is no other way to come by one, so
+/// that whoever holds one may compute with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isa {
+pub struct Isa(pub(super) Set);
+
+/// The instruction sets that the kernels know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Set {
     /// Plain Rust, for every machine.
     Plain,
     /// AVX2, FMA and F16C.
@@ -25,63 +30,64 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// All that this machine has, the best one last.
+    /// All that this machine has, the plain one first and the best one last.
     #[must_use]
     pub fn all() -> Vec<Isa> {
-        let mut all = vec![Isa::Plain];
+        let mut all = vec![Set::Plain];
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
         {
-            all.push(Isa::Avx2);
+            all.push(Set::Avx2);
             if is_x86_feature_detected!("avxvnni") {
-                all.push(Isa::AvxVnni);
+                all.push(Set::AvxVnni);
             }
             if is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
             {
-                all.push(Isa::Avx512Vnni);
+                all.push(Set::Avx512Vnni);
             }
         }
         #[cfg(target_arch = "aarch64")]
         {
-            all.push(Isa::Neon);
+            all.push(Set::Neon);
             if std::arch::is_aarch64_feature_detected!("dotprod") {
-                all.push(Isa::NeonDot);
+                all.push(Set::NeonDot);
             }
         }
-        all
+        all.into_iter().map(Isa).collect()
     }
 
     /// The best that this machine has.
     #[must_use]
     pub fn best() -> Isa {
-        Self::all().pop().unwrap_or(Isa::Plain)
+        Self::all().pop().unwrap_or(Isa(Set::Plain))
     }
 }
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Isa::Plain => "plain",
+        f.write_str(match self.0 {
+            Set::Plain => "plain",
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => "AVX2",
+            Set::Avx2 => "AVX2",
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => "AVX-VNNI",
+            Set::AvxVnni => "AVX-VNNI",
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => "AVX-512 VNNI",
+            Set::Avx512Vnni => "AVX-512 VNNI",
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => "NEON",
+            Set::Neon => "NEON",
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDot => "NEON dotprod",
+            Set::NeonDot => "NEON dotprod",
         })
     }
 }
 
 /// Calls a function that is generic over lanes, compiled for an instruction set:
-/// `for_isa!(isa, function[other, types](arguments))`. Unsafe: the machine must have the set.
+/// `for_isa!(isa, function[other, types](arguments): (argument types))`. Unsafe, because the function
+/// is; that the machine has the set, the [`Isa`] itself says.
 macro_rules! for_isa {
     ($isa:expr, $function:ident $([$($type:ty),*])? ($($argument:ident),* $(,)?) : ($($kind:ty),*) $(-> $out:ty)?) => {{
         #[cfg(target_arch = "x86_64")]
@@ -89,11 +95,11 @@ macro_rules! for_isa {
         #[cfg(target_arch = "aarch64")]
         use crate::kernels::neon::{Neon, NeonDot};
         use crate::kernels::plain::Plain;
-        use crate::kernels::isa::Isa;
-        match $isa {
-            Isa::Plain => $function::<Plain $($(, $type)*)?>($($argument),*),
+        use crate::kernels::isa::Set;
+        match $isa.0 {
+            Set::Plain => $function::<Plain $($(, $type)*)?>($($argument),*),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => {
+            Set::Avx2 => {
                 #[target_feature(enable = "avx2,fma,f16c")]
                 unsafe fn here($($argument: $kind),*) $(-> $out)? {
                     // SAFETY: the caller's.
@@ -102,7 +108,7 @@ macro_rules! for_isa {
                 here($($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => {
+            Set::AvxVnni => {
                 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
                 unsafe fn here($($argument: $kind),*) $(-> $out)? {
                     // SAFETY: the caller's.
@@ -111,7 +117,7 @@ macro_rules! for_isa {
                 here($($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => {
+            Set::Avx512Vnni => {
                 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
                 unsafe fn here($($argument: $kind),*) $(-> $out)? {
                     // SAFETY: the caller's.
@@ -120,9 +126,9 @@ macro_rules! for_isa {
                 here($($argument),*)
             }
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => $function::<Neon $($(, $type)*)?>($($argument),*),
+            Set::Neon => $function::<Neon $($(, $type)*)?>($($argument),*),
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDot => {
+            Set::NeonDot => {
                 #[target_feature(enable = "neon,dotprod")]
                 unsafe fn here($($argument: $kind),*) $(-> $out)? {
                     // SAFETY: the caller's.

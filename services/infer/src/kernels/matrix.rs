@@ -9,65 +9,14 @@ use super::activations::{Activations, Grain};
 use super::packing::{GROUP, pack, unpack_row};
 use super::tiles::{self, Work};
 use super::{Isa, Pool, for_isa};
+use crate::gguf::Kind;
 
-/// How a matrix's numbers are stored, in the names of GGUF.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-    /// The upper 16 bits of 32-bit floats.
-    Bf16,
-    /// Four bits in blocks of 32.
-    Q4_0,
-    /// Five bits in blocks of 32.
-    Q5_0,
-    /// Eight bits in blocks of 32.
-    Q8_0,
-    /// Four bits in blocks of 256.
-    Q4K,
-    /// Six bits in blocks of 256.
-    Q6K,
-}
-
-impl Format {
-    /// Columns of one block.
-    #[must_use]
-    pub const fn block_columns(self) -> usize {
-        match self {
-            Format::F32 | Format::F16 | Format::Bf16 => 1,
-            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => 32,
-            Format::Q4K | Format::Q6K => 256,
-        }
-    }
-
-    /// Bytes of one block.
-    #[must_use]
-    pub const fn block_bytes(self) -> usize {
-        match self {
-            Format::F32 => 4,
-            Format::F16 | Format::Bf16 => 2,
-            Format::Q4_0 => 18,
-            Format::Q5_0 => 22,
-            Format::Q8_0 => 34,
-            Format::Q4K => 144,
-            Format::Q6K => 210,
-        }
-    }
-
-    /// Bytes of a row of so many columns, which are whole blocks.
-    #[must_use]
-    pub const fn row_bytes(self, columns: usize) -> usize {
-        columns / self.block_columns() * self.block_bytes()
-    }
-
-    fn grain(self) -> Grain {
-        match self {
-            Format::F32 | Format::F16 | Format::Bf16 => Grain::Floats,
-            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => Grain::Of32,
-            Format::Q4K | Format::Q6K => Grain::Of256,
-        }
+/// How activations must be for weights that are stored so.
+fn grain(kind: Kind) -> Grain {
+    match kind {
+        Kind::F32 | Kind::F16 | Kind::Bf16 => Grain::Floats,
+        Kind::Q4_0 | Kind::Q5_0 | Kind::Q8_0 => Grain::Of32,
+        Kind::Q4K | Kind::Q6K => Grain::Of256,
     }
 }
 
@@ -80,7 +29,7 @@ pub struct Matrix {
 struct Inner {
     file: Arc<File>,
     offset: u64,
-    format: Format,
+    format: Kind,
     rows: usize,
     columns: usize,
     packed: OnceLock<Box<[u8]>>,
@@ -106,7 +55,7 @@ impl Matrix {
     /// # Panics
     /// When the columns are not whole blocks.
     #[must_use]
-    pub fn new(file: Arc<File>, offset: u64, format: Format, rows: usize, columns: usize) -> Self {
+    pub fn new(file: Arc<File>, offset: u64, format: Kind, rows: usize, columns: usize) -> Self {
         assert_eq!(columns % format.block_columns(), 0, "whole blocks");
         Self {
             inner: Arc::new(Inner {
@@ -217,10 +166,10 @@ impl Matrix {
         };
         let mut sides: Vec<Activations> = Vec::new();
         for product in &*products {
-            let grain = product.matrix.inner.format.grain();
-            if sides.iter().all(|side| side.grain() != grain) {
+            let wanted = grain(product.matrix.inner.format);
+            if sides.iter().all(|side| side.grain() != wanted) {
                 // SAFETY: `floats` is borrowed for longer than `sides` live.
-                sides.push(unsafe { Activations::new(isa, grain, floats, columns) });
+                sides.push(unsafe { Activations::new(isa, wanted, floats, columns) });
             }
         }
         let mut parts = Vec::new();
@@ -228,8 +177,8 @@ impl Matrix {
         for product in products {
             let matrix = product.matrix;
             assert_eq!(matrix.columns(), columns, "matrices of one width");
-            let grain = matrix.inner.format.grain();
-            let side = sides.iter().find(|side| side.grain() == grain);
+            let wanted = grain(matrix.inner.format);
+            let side = sides.iter().find(|side| side.grain() == wanted);
             let activations = side.expect("each grain was made above");
             assert_eq!(
                 product.out.len(),
@@ -266,7 +215,7 @@ impl Matrix {
 }
 
 struct Part<'a> {
-    format: Format,
+    format: Kind,
     weights: *const u8,
     rows: usize,
     group_bytes: usize,
@@ -301,14 +250,14 @@ impl Part<'_> {
         // ranges are within the matrix and the activations, and no other piece has both.
         unsafe {
             match self.format {
-                Format::F32 => for_isa!(isa, run_numbers[f32](work): (&Work<'_>)),
-                Format::F16 => for_isa!(isa, run_numbers[u16](work): (&Work<'_>)),
-                Format::Bf16 => for_isa!(isa, run_numbers[Brain](work): (&Work<'_>)),
-                Format::Q5_0 => for_isa!(isa, run[Q5_0](work): (&Work<'_>)),
-                Format::Q4_0 => for_isa!(isa, run[Q4_0](work): (&Work<'_>)),
-                Format::Q8_0 => for_isa!(isa, run[Q8_0](work): (&Work<'_>)),
-                Format::Q4K => for_isa!(isa, run[Q4K](work): (&Work<'_>)),
-                Format::Q6K => for_isa!(isa, run[Q6K](work): (&Work<'_>)),
+                Kind::F32 => for_isa!(isa, run_numbers[f32](work): (&Work<'_>)),
+                Kind::F16 => for_isa!(isa, run_numbers[u16](work): (&Work<'_>)),
+                Kind::Bf16 => for_isa!(isa, run_numbers[Brain](work): (&Work<'_>)),
+                Kind::Q5_0 => for_isa!(isa, run[Q5_0](work): (&Work<'_>)),
+                Kind::Q4_0 => for_isa!(isa, run[Q4_0](work): (&Work<'_>)),
+                Kind::Q8_0 => for_isa!(isa, run[Q8_0](work): (&Work<'_>)),
+                Kind::Q4K => for_isa!(isa, run[Q4K](work): (&Work<'_>)),
+                Kind::Q6K => for_isa!(isa, run[Q6K](work): (&Work<'_>)),
             }
         }
     }

@@ -29,7 +29,7 @@ mod x86;
 pub use attention::{Attention, Keep, PAGE, Stretch};
 pub use isa::Isa;
 use isa::for_isa;
-pub use matrix::{Format, Matrix, Product};
+pub use matrix::{Matrix, Product};
 pub use packing::unpacked;
 pub use pool::Pool;
 pub use vectors::{add, gelu_product, rms_norm, silu_product, softmax};

@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use super::Format;
+use crate::gguf::Kind;
 
 /// Rows of a group.
 pub(super) const GROUP: usize = 8;
@@ -14,21 +14,21 @@ pub(super) const GROUP: usize = 8;
 ///
 /// # Panics
 /// When `rows` is not of whole rows, or `group` is not of eight.
-pub(super) fn pack(format: Format, rows: &[u8], row_bytes: usize, group: &mut [u8]) {
+pub(super) fn pack(format: Kind, rows: &[u8], row_bytes: usize, group: &mut [u8]) {
     assert_eq!(group.len(), GROUP * row_bytes, "a group is eight rows");
     let block_bytes = format.block_bytes();
     for (row, bytes) in rows.chunks_exact(row_bytes).enumerate() {
         let blocks = bytes.chunks_exact(block_bytes);
         for (block, group) in blocks.zip(group.chunks_exact_mut(GROUP * block_bytes)) {
             match format {
-                Format::F32 | Format::F16 | Format::Bf16 => spread(block, group, row, block_bytes),
-                Format::Q5_0 => pack_q5_0(block, group, row),
-                Format::Q8_0 | Format::Q4_0 => {
+                Kind::F32 | Kind::F16 | Kind::Bf16 => spread(block, group, row, block_bytes),
+                Kind::Q5_0 => pack_q5_0(block, group, row),
+                Kind::Q8_0 | Kind::Q4_0 => {
                     spread(&block[..2], group, row, 2);
                     spread(&block[2..], &mut group[16..], row, 4);
                 }
-                Format::Q4K => pack_q4k(block, group, row),
-                Format::Q6K => pack_q6k(block, group, row),
+                Kind::Q4K => pack_q4k(block, group, row),
+                Kind::Q6K => pack_q6k(block, group, row),
             }
         }
     }
@@ -121,7 +121,7 @@ fn half(bytes: &[u8]) -> f32 {
 ///
 /// # Panics
 /// When `row` is not of whole blocks, or `to` not as long as the row.
-pub(super) fn unpack_row(format: Format, row: &[u8], to: &mut [f32]) {
+pub(super) fn unpack_row(format: Kind, row: &[u8], to: &mut [f32]) {
     let columns = format.block_columns();
     assert_eq!(
         row.len() / format.block_bytes() * columns,
@@ -133,10 +133,10 @@ pub(super) fn unpack_row(format: Format, row: &[u8], to: &mut [f32]) {
         .zip(to.chunks_exact_mut(columns))
     {
         match format {
-            Format::F32 => to[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
-            Format::F16 => to[0] = half(block),
-            Format::Bf16 => to[0] = f32::from_le_bytes([0, 0, block[0], block[1]]),
-            Format::Q5_0 => {
+            Kind::F32 => to[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
+            Kind::F16 => to[0] = half(block),
+            Kind::Bf16 => to[0] = f32::from_le_bytes([0, 0, block[0], block[1]]),
+            Kind::Q5_0 => {
                 let fifth = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
                 for (place, &byte) in block[6..].iter().enumerate() {
                     let bit = |column: usize| ((fifth >> column & 1) << 4) as u8;
@@ -146,18 +146,18 @@ pub(super) fn unpack_row(format: Format, row: &[u8], to: &mut [f32]) {
                     to[place + 16] = number(byte >> 4, place + 16);
                 }
             }
-            Format::Q8_0 => {
+            Kind::Q8_0 => {
                 for (to, &byte) in to.iter_mut().zip(&block[2..]) {
                     *to = half(block) * f32::from(byte as i8);
                 }
             }
-            Format::Q4_0 => {
+            Kind::Q4_0 => {
                 for (place, &byte) in block[2..].iter().enumerate() {
                     to[place] = half(block) * (f32::from(byte & 15) - 8.0);
                     to[place + 16] = half(block) * (f32::from(byte >> 4) - 8.0);
                 }
             }
-            Format::Q4K => {
+            Kind::Q4K => {
                 for (column, to) in to.iter_mut().enumerate() {
                     let (scale, minimum) = scale_and_minimum(&block[4..16], column / 32);
                     let byte = block[16 + 32 * (column / 64) + column % 32];
@@ -170,7 +170,7 @@ pub(super) fn unpack_row(format: Format, row: &[u8], to: &mut [f32]) {
                         - half(&block[2..]) * f32::from(minimum);
                 }
             }
-            Format::Q6K => {
+            Kind::Q6K => {
                 for (column, to) in to.iter_mut().enumerate() {
                     let scale = f32::from(block[192 + column / 16] as i8);
                     *to = half(&block[208..]) * scale * (f32::from(six_bits(block, column)) - 32.0);
@@ -182,7 +182,7 @@ pub(super) fn unpack_row(format: Format, row: &[u8], to: &mut [f32]) {
 
 /// Numbers from the file's blocks.
 #[must_use]
-pub fn unpacked(format: Format, bytes: &[u8], length: usize) -> Vec<f32> {
+pub fn unpacked(format: Kind, bytes: &[u8], length: usize) -> Vec<f32> {
     let mut floats = vec![0.0; length];
     unpack_row(format, bytes, &mut floats);
     floats
@@ -198,13 +198,13 @@ mod tests {
     #[test]
     fn rows_are_what_candle_reads_in_them() {
         for (format, kind) in [
-            (Format::Q8_0, GgmlDType::Q8_0),
-            (Format::Q4_0, GgmlDType::Q4_0),
-            (Format::Q5_0, GgmlDType::Q5_0),
-            (Format::Bf16, GgmlDType::BF16),
-            (Format::Q4K, GgmlDType::Q4K),
-            (Format::Q6K, GgmlDType::Q6K),
-            (Format::F16, GgmlDType::F16),
+            (Kind::Q8_0, GgmlDType::Q8_0),
+            (Kind::Q4_0, GgmlDType::Q4_0),
+            (Kind::Q5_0, GgmlDType::Q5_0),
+            (Kind::Bf16, GgmlDType::BF16),
+            (Kind::Q4K, GgmlDType::Q4K),
+            (Kind::Q6K, GgmlDType::Q6K),
+            (Kind::F16, GgmlDType::F16),
         ] {
             let floats = Tensor::rand(-1.0f32, 1.0, (3, 512), &Device::Cpu).unwrap();
             let quantized = QTensor::quantize(&floats, kind).unwrap();

@@ -80,6 +80,8 @@ impl Pool {
     /// Calls `piece` once with each number below `pieces`, on all threads; returns when all are
     /// done.
     ///
+    /// A piece must not call this itself: it would wait for itself.
+    ///
     /// # Panics
     /// When a piece panics.
     pub fn run(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {

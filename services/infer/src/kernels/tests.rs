@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 
 use super::packing::unpack_row;
 use super::*;
+use crate::gguf::Kind;
 
 /// A repeatable stream of numbers from -1 to 1.
 pub(super) struct Numbers(pub u64);
@@ -27,20 +28,20 @@ impl Numbers {
     }
 }
 
-const FORMATS: [(Format, GgmlDType); 8] = [
-    (Format::Bf16, GgmlDType::BF16),
-    (Format::Q5_0, GgmlDType::Q5_0),
-    (Format::F32, GgmlDType::F32),
-    (Format::F16, GgmlDType::F16),
-    (Format::Q4_0, GgmlDType::Q4_0),
-    (Format::Q8_0, GgmlDType::Q8_0),
-    (Format::Q4K, GgmlDType::Q4K),
-    (Format::Q6K, GgmlDType::Q6K),
+const FORMATS: [(Kind, GgmlDType); 8] = [
+    (Kind::Bf16, GgmlDType::BF16),
+    (Kind::Q5_0, GgmlDType::Q5_0),
+    (Kind::F32, GgmlDType::F32),
+    (Kind::F16, GgmlDType::F16),
+    (Kind::Q4_0, GgmlDType::Q4_0),
+    (Kind::Q8_0, GgmlDType::Q8_0),
+    (Kind::Q4K, GgmlDType::Q4K),
+    (Kind::Q6K, GgmlDType::Q6K),
 ];
 
 /// A matrix of these floats in a file of its own, and what its rows are after rounding.
 fn stored(
-    format: Format,
+    format: Kind,
     kind: GgmlDType,
     floats: Vec<f32>,
     columns: usize,
@@ -125,7 +126,7 @@ fn instruction_sets_agree_to_the_last_bits() {
             Matrix::multiply(&pool, isa, &activations, &mut [product]).unwrap();
             out
         };
-        let plain = result(Isa::Plain);
+        let plain = result(Isa::all()[0]);
         for isa in Isa::all() {
             for (found, plain) in result(isa).iter().zip(&plain) {
                 assert!(
@@ -188,7 +189,7 @@ fn what_is_not_finite_shows_in_the_result() {
 
 #[test]
 fn a_row_is_read_and_a_missing_one_is_an_error() {
-    let (matrix, rounded) = stored(Format::Q4K, GgmlDType::Q4K, Numbers(3).take(10 * 256), 256);
+    let (matrix, rounded) = stored(Kind::Q4K, GgmlDType::Q4K, Numbers(3).take(10 * 256), 256);
     let mut row = vec![0.0; 256];
     matrix.row(9, &mut row).unwrap();
     assert_eq!(row, rounded[9]);
@@ -198,7 +199,7 @@ fn a_row_is_read_and_a_missing_one_is_an_error() {
 #[test]
 fn a_file_that_ends_too_early_is_an_error() {
     let file = Arc::new(tempfile::tempfile().unwrap());
-    let matrix = Matrix::new(file, 0, Format::F16, 64, 64);
+    let matrix = Matrix::new(file, 0, Kind::F16, 64, 64);
     let pool = Pool::new(2).unwrap();
     let error = matrix.prepare(&pool).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);

@@ -117,12 +117,6 @@ impl Decoder {
         self.output.matrix.rows()
     }
 
-    /// Computes with another instruction set, which this machine must have.
-    pub fn use_isa(&mut self, isa: Isa) {
-        assert!(Isa::all().contains(&isa), "a set of this machine");
-        self.isa = isa;
-    }
-
     /// Bytes of its matrices once they are packed.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Error;
 use crate::gguf::{self, Kind};
-use crate::kernels::{Format, Matrix, unpacked};
+use crate::kernels::{Matrix, unpacked};
 
 /// Where a tensor lies.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct Stored {
     /// Its first byte in the file.
     pub offset: u64,
     /// How its numbers are stored.
-    pub format: Format,
+    pub format: Kind,
     /// Dimensions, slowest first.
     pub shape: Vec<usize>,
 }
@@ -154,21 +154,8 @@ impl Tensors for Weights<'_> {
         Some(Stored {
             file: self.file.clone(),
             offset: tensor.offset,
-            format: format(tensor.kind),
+            format: tensor.kind,
             shape: tensor.shape.clone(),
         })
-    }
-}
-
-fn format(kind: Kind) -> Format {
-    match kind {
-        Kind::F32 => Format::F32,
-        Kind::F16 => Format::F16,
-        Kind::Bf16 => Format::Bf16,
-        Kind::Q4_0 => Format::Q4_0,
-        Kind::Q5_0 => Format::Q5_0,
-        Kind::Q8_0 => Format::Q8_0,
-        Kind::Q4K => Format::Q4K,
-        Kind::Q6K => Format::Q6K,
     }
 }

@@ -1,5 +1,6 @@
 //! What a request can mean: a call of the box's own API, or none.
 
+use kos_sdk::percent::escape;
 use serde_json::{Map, Value, json};
 
 /// Every kind of call. Its number is the model's: the order is a part of the file's format.
@@ -303,19 +304,6 @@ impl Call {
 const NOT_UNDERSTOOD: &str = "this is none of the things that the operator can do: look at services, logs, memory, \
      disk, uptime, network, version, boots, models and sessions; start, stop, restart, freeze, thaw, quarantine and \
      release a service; reload the manifests; reboot and power off";
-
-/// Percent-encoding of what may not stand in a path's part or a query's value.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
-}
 
 #[cfg(test)]
 mod tests {
