@@ -47,6 +47,10 @@ pub struct SuperviseArgs {
     /// Without the boot with 1,000 services, which takes minutes.
     #[arg(long)]
     pub no_thousand: bool,
+    /// Every program at the same addresses each time, for every peer alike (`norandmaps`): an emulator then does not
+    /// translate the same code anew for each process, which a processor never does.
+    #[arg(long)]
+    pub fixed_addresses: bool,
     /// After so many minutes no further boot begins; what was measured by then is the result.
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub minutes: u64,
@@ -77,6 +81,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &SuperviseArgs) -> 
         kernel,
         scratch: scratch.path().to_path_buf(),
         bases: BTreeMap::new(),
+        fixed_addresses: args.fixed_addresses,
         ends: Instant::now(),
         report: Report {
             accelerator: Accelerator::detect(guest_arch(board)).name().to_owned(),
@@ -117,6 +122,7 @@ struct Bench<'a> {
     scratch: PathBuf,
     /// Each peer's root, as an initramfs.
     bases: BTreeMap<Peer, PathBuf>,
+    fixed_addresses: bool,
     /// No boot begins after this.
     ends: Instant,
     report: Report,
@@ -209,6 +215,11 @@ impl Bench<'_> {
             .kernel(&self.kernel.image)
             .initrd(&initramfs)
             .append(&self.board.kernel_arguments)
+            .append(if self.fixed_addresses {
+                "norandmaps"
+            } else {
+                ""
+            })
             .append(&format!(
                 "rdinit=/bench/{DRIVER} BENCH_PEER={} BENCH_PLAN={}",
                 peer.name(),
