@@ -4,7 +4,8 @@
 //! Rooms, from the file upwards: [`gguf`] reads and checks files, [`tokenizer`] and [`template`]
 //! turn text into tokens, [`model`] computes on [`kernels`], [`sampler`] chooses, [`constrain`] says
 //! among which, [`library`] knows the models directory, [`engine`] owns the one loaded model on its
-//! own thread, [`http`] speaks to clients. [`operator`] is a model of our own beside them, which understands requests to the box.
+//! own thread, [`reading`] finds thinking and calls of tools in its text, [`http`] speaks to clients.
+//! [`operator`] is a model of our own beside them, which understands requests to the box.
 //!
 //! What this crate must never do: trust a number found in a file before it is checked against
 //! the file's length, listen on TCP, or die because of a model or a client.
@@ -21,6 +22,7 @@ pub mod memory;
 pub mod model;
 pub mod operator;
 pub mod options;
+pub mod reading;
 pub mod sampler;
 pub mod template;
 pub mod tokenizer;

@@ -129,6 +129,11 @@ async fn serve(arguments: Arguments) -> Result<()> {
         engine: engine.clone(),
         operator: Desk::default(),
     });
+    let cleaning = server.clone();
+    // Nobody waits for it.
+    drop(tokio::task::spawn_blocking(move || {
+        cleaning.library.store.clean();
+    }));
     let listener = kos_sdk::serve::unix_listener(&arguments.socket)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let serving = axum::serve(listener, http::router(server)).with_graceful_shutdown({

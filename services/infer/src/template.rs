@@ -2,18 +2,81 @@
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
+use serde_json::Value as Json;
 
 /// Steps that a template may take: the largest real ones take some thousand for a message. A
 /// template comes with a file from anywhere; it must not be able to run for ever.
 const FUEL: u64 = 20_000_000;
 
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
     /// What was said.
     pub content: String,
+    /// What the assistant said to itself before.
+    pub thinking: String,
+    /// What the assistant called: objects with `type`, `id` and `function`, whose arguments are an
+    /// object.
+    pub tool_calls: Vec<Json>,
+    /// Which tool's answer it is.
+    pub tool_name: String,
+    /// Which call's answer it is.
+    pub tool_call_id: String,
+}
+
+impl Message {
+    /// A message that is text alone.
+    #[must_use]
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self {
+            role: role.into(),
+            content: content.into(),
+            ..Self::default()
+        }
+    }
+
+    /// What a template sees of it: what is empty is not there, as templates ask.
+    fn value(&self) -> Value {
+        let mut message = serde_json::Map::new();
+        message.insert("role".to_owned(), self.role.as_str().into());
+        message.insert("content".to_owned(), self.content.as_str().into());
+        for (key, text) in [
+            ("reasoning_content", &self.thinking),
+            ("name", &self.tool_name),
+            ("tool_call_id", &self.tool_call_id),
+        ] {
+            if !text.is_empty() {
+                message.insert(key.to_owned(), text.as_str().into());
+            }
+        }
+        if !self.tool_calls.is_empty() {
+            let calls = self.tool_calls.clone();
+            message.insert("tool_calls".to_owned(), calls.into());
+        }
+        value(&Json::Object(message))
+    }
+}
+
+/// What is to be answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conversation {
+    /// What has been said.
+    pub messages: Vec<Message>,
+    /// The tools that may be called, as OpenAI writes them.
+    pub tools: Vec<Json>,
+    /// Whether to think first, where the model leaves the choice; None leaves it to the template.
+    pub think: Option<bool>,
+}
+
+impl From<Vec<Message>> for Conversation {
+    fn from(messages: Vec<Message>) -> Self {
+        Self {
+            messages,
+            ..Self::default()
+        }
+    }
 }
 
 /// A model's chat template.
@@ -51,20 +114,46 @@ impl Template {
         })
     }
 
-    /// The prompt that asks for an answer to `messages`.
+    /// The prompt that asks for an answer to a conversation.
     ///
     /// # Errors
     /// When the template refuses the messages, or fails.
-    pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
-        let message = |message: &Message| {
-            context! { role => message.role.as_str(), content => message.content.as_str() }
+    pub fn render(&self, conversation: &Conversation) -> Result<String, Error> {
+        let messages = conversation.messages.iter().map(Message::value);
+        let tools = match conversation.tools.is_empty() {
+            true => Value::from(()),
+            false => conversation.tools.iter().map(value).collect(),
         };
-        self.environment.get_template("chat")?.render(context! {
-            messages => messages.iter().map(message).collect::<Value>(),
+        let known = context! {
+            messages => messages.collect::<Value>(),
+            tools => tools,
             add_generation_prompt => true,
             bos_token => self.begin.as_str(),
             eos_token => self.end.as_str(),
-        })
+        };
+        let all = match conversation.think {
+            Some(think) => context! { enable_thinking => think, ..known },
+            None => known,
+        };
+        self.environment.get_template("chat")?.render(all)
+    }
+}
+
+/// JSON as templates have it.
+fn value(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(truth) => (*truth).into(),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => number.into(),
+            (_, Some(number)) => number.into(),
+            _ => number.as_f64().unwrap_or_default().into(),
+        },
+        Json::String(text) => text.as_str().into(),
+        Json::Array(values) => values.iter().map(value).collect(),
+        Json::Object(object) => {
+            Value::from_pairs(object.iter().map(|(key, one)| (key.as_str(), value(one))))
+        }
     }
 }
 
@@ -88,11 +177,10 @@ pub fn describe(error: &Error) -> String {
 mod tests {
     use super::*;
 
-    fn said(role: &str, content: &str) -> Message {
-        Message {
-            role: role.to_owned(),
-            content: content.to_owned(),
-        }
+    fn said(messages: &[(&str, &str)]) -> Conversation {
+        let messages = messages.iter();
+        let messages: Vec<_> = messages.map(|&(r, text)| Message::new(r, text)).collect();
+        messages.into()
     }
 
     #[test]
@@ -102,9 +190,37 @@ mod tests {
                       {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}>{% endif %}\n";
         let template = Template::compile(source, ("<s>", "</s>")).unwrap();
         let prompt = template
-            .render(&[said("system", "x"), said("user", " hi ")])
+            .render(&said(&[("system", "x"), ("user", " hi ")]))
             .unwrap();
         assert_eq!(prompt, "<s>[hi]>");
+    }
+
+    #[test]
+    fn tools_and_their_calls_reach_the_template() {
+        let source = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}\
+                      {% for m in messages %}{% for c in m.tool_calls %}{{ c.function.name }}\
+                      ({{ c.function.arguments | tojson }}){% endfor %}{{ m.name }}{% endfor %}\
+                      {% if enable_thinking is false %}<think></think>{% endif %}";
+        let template = Template::compile(source, ("", "")).unwrap();
+        let call = serde_json::json!({"function": {"name": "f", "arguments": {"a": 2, "z": 1.5}}});
+        let conversation = Conversation {
+            messages: vec![
+                Message {
+                    tool_calls: vec![call],
+                    ..Message::new("assistant", "")
+                },
+                Message {
+                    tool_name: "g".to_owned(),
+                    ..Message::new("tool", "3")
+                },
+            ],
+            tools: vec![serde_json::json!({"type": "function", "function": {"name": "f"}})],
+            think: Some(false),
+        };
+        assert_eq!(
+            template.render(&conversation).unwrap().replace(' ', ""),
+            r#"{"function":{"name":"f"},"type":"function"}f({"a":2,"z":1.5})g<think></think>"#
+        );
     }
 
     #[test]
@@ -112,7 +228,7 @@ mod tests {
         let source =
             "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}";
         let template = Template::compile(source, ("", "")).unwrap();
-        let error = template.render(&[said("system", "x")]).unwrap_err();
+        let error = template.render(&said(&[("system", "x")])).unwrap_err();
         assert_eq!(
             describe(&error),
             "no system (line 1 of the model's chat template)"
@@ -124,7 +240,7 @@ mod tests {
         let source = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}\
                       x{% endfor %}{% endfor %}{% endfor %}";
         let template = Template::compile(source, ("", "")).unwrap();
-        let error = template.render(&[]).unwrap_err();
+        let error = template.render(&said(&[])).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfFuel);
     }
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use super::kept::Kept;
 use super::lookup::Lookup;
 use super::stops::Stops;
-use super::{Event, Failure, Job, Loaded, Prompt, Refusal, Summary, stopping};
+use super::{Event, Failure, Job, Likelihood, Loaded, Prompt, Refusal, Summary, stopping};
 use crate::constrain::Constraint;
 use crate::kernels::Keep;
 use crate::model::{Cache, Wanted};
-use crate::sampler::Sampler;
-use crate::template::{Message, describe};
+use crate::sampler::{Choice, Sampler};
+use crate::template::{Conversation, Message, describe};
 use crate::tokenizer::Utf8Stream;
 
 /// A job that is being answered.
@@ -149,7 +149,11 @@ impl Generation {
                 ended = Some("length");
                 break;
             }
-            let token = self.sampler.choose(logits).token;
+            let choice = self.sampler.choose(logits);
+            let token = choice.token;
+            if self.job.settings.sampling.logprobs.is_some() {
+                self.tell(loaded, &choice);
+            }
             if let Some(constraint) = &mut self.constraint {
                 constraint.accept(token);
             }
@@ -190,6 +194,20 @@ impl Generation {
             return Some("length");
         }
         None
+    }
+
+    /// Sends how likely a token is; one that only ends the answer is no part of it.
+    fn tell(&self, loaded: &Loaded, choice: &Choice) {
+        if loaded.tokenizer.vocabulary().ends(choice.token) {
+            return;
+        }
+        let bytes = |token| loaded.tokenizer.bytes(token).to_vec();
+        let top = choice.top.iter();
+        let _ = self.job.events.send(Event::Token(Likelihood {
+            bytes: bytes(choice.token),
+            logprob: choice.logprob,
+            top: top.map(|&(token, l)| (bytes(token), l)).collect(),
+        }));
     }
 
     /// Says what was held back.
@@ -244,7 +262,7 @@ fn checked_prompt(loaded: &Loaded, prompt: &Prompt, context: usize) -> Result<Ve
             context - 1,
             loaded.decoder.config().context,
         );
-        return Err(Failure::new(Refusal::Request, text));
+        return Err(Failure::new(Refusal::TooLong, text));
     }
     Ok(tokens)
 }
@@ -258,13 +276,14 @@ fn prompt_tokens(loaded: &Loaded, prompt: &Prompt) -> Result<Vec<u32>, Failure> 
             .encode(text)
             .map_err(|error| request(error.to_string()))
     };
-    let render = |messages: &[Message]| match &loaded.template {
+    let render = |conversation: &Conversation| match &loaded.template {
         Some(template) => template
-            .render(messages)
+            .render(conversation)
             .map_err(|error| request(format!("the chat template failed: {}", describe(&error)))),
         None => {
             // A model that was never taught turns gets the texts alone.
-            let texts: Vec<_> = messages
+            let texts: Vec<_> = conversation
+                .messages
                 .iter()
                 .map(|message| message.content.as_str())
                 .collect();
@@ -279,10 +298,7 @@ fn prompt_tokens(loaded: &Loaded, prompt: &Prompt) -> Result<Vec<u32>, Failure> 
             text,
             before,
         } => {
-            let said = |role: &str, content: &String| Message {
-                role: role.to_owned(),
-                content: content.clone(),
-            };
+            let said = |role: &str, content: &String| Message::new(role, content.as_str());
             let mut messages: Vec<_> = system.iter().map(|text| said("system", text)).collect();
             messages.push(said("user", text));
             let mut tokens = before.clone();
@@ -296,7 +312,7 @@ fn prompt_tokens(loaded: &Loaded, prompt: &Prompt) -> Result<Vec<u32>, Failure> 
                     "context has the token {unknown}, allowed: below {count}"
                 )));
             }
-            tokens.extend(encode(&render(&messages)?)?);
+            tokens.extend(encode(&render(&messages.into())?)?);
             Ok(tokens)
         }
         _ => Ok(Vec::new()),

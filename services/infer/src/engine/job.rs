@@ -6,7 +6,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::library::Model;
 use crate::options::{KeepAlive, Settings};
-use crate::template::Message;
+use crate::template::Conversation;
 
 /// One request.
 pub struct Job {
@@ -31,7 +31,7 @@ pub enum Prompt {
     /// To be gone.
     Unload,
     /// An answer to a conversation, by the model's template.
-    Messages(Vec<Message>),
+    Messages(Conversation),
     /// One text to answer to, by the model's template if it has one.
     Question {
         /// What the model is told before.
@@ -43,16 +43,44 @@ pub enum Prompt {
     },
     /// A text to go on with, as it is.
     Raw(String),
+    /// What texts mean, as vectors.
+    Embed(Embedding),
     /// Fails as badly as a job can.
     #[cfg(test)]
     Panic,
 }
 
-/// What happens to a job, in order: texts, then one of the others.
+/// Texts whose vectors are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Embedding {
+    /// The texts.
+    pub texts: Vec<String>,
+    /// Whether a text beyond the context is cut rather than refused.
+    pub truncate: bool,
+    /// Only so many of a vector's first numbers, for models that were taught so.
+    pub dimensions: Option<usize>,
+}
+
+/// A token as it was chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Likelihood {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The logarithm of its probability.
+    pub logprob: f32,
+    /// The likeliest tokens in its place, best first.
+    pub top: Vec<(Vec<u8>, f32)>,
+}
+
+/// What happens to a job, in order: texts (or vectors), then one of the others.
 #[derive(Debug)]
 pub enum Event {
     /// A piece of the answer.
     Text(String),
+    /// How likely the next token was, for jobs that ask; before its text.
+    Token(Likelihood),
+    /// One vector for each text, of length 1.
+    Vectors(Vec<Vec<f32>>),
     /// The end.
     Done(Summary),
     /// The end, but not a good one.
@@ -102,6 +130,8 @@ impl Summary {
 pub enum Refusal {
     /// The request asks for what cannot be.
     Request,
+    /// The prompt does not fit the context.
+    TooLong,
     /// The queue is full, or the engine has ended.
     Busy,
     /// The service is being stopped.

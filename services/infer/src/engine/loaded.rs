@@ -42,7 +42,7 @@ impl Loaded {
         let (file, header) = model.open().map_err(|error| Failure::internal(&error))?;
         let config = Config::read(&header.metadata).map_err(|error| of_file(&error))?;
         let tokenizer = Tokenizer::read(&header.metadata).map_err(|error| of_file(&error))?;
-        let template = read_template(&header.metadata, &tokenizer)
+        let template = read_template(model, &header.metadata, &tokenizer)
             .map_err(|text| format!("model file {}: {text}", model.file_name()))
             .map_err(|text| Failure::new(Refusal::Internal, text))?;
         let weights = Weights::new(&header, Arc::new(file));
@@ -129,11 +129,13 @@ fn check_memory(limits: &Limits, bytes: u64) -> Result<(), Failure> {
 }
 
 fn read_template(
+    model: &Model,
     metadata: &gguf::Metadata,
     tokenizer: &Tokenizer,
 ) -> Result<Option<Template>, String> {
     let key = "tokenizer.chat_template";
-    let Some(source) = metadata.text(key).map_err(|error| error.to_string())? else {
+    let own = metadata.text(key).map_err(|error| error.to_string())?;
+    let Some(source) = model.made.template.as_deref().or(own) else {
         return Ok(None);
     };
     Template::compile(source, tokenizer.vocabulary().marks())

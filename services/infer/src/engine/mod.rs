@@ -14,7 +14,7 @@ mod loaded;
 mod lookup;
 mod stops;
 
-pub use job::{Event, Failure, Job, Prompt, Refusal, Summary};
+pub use job::{Embedding, Event, Failure, Job, Likelihood, Prompt, Refusal, Summary};
 pub use loaded::Loaded;
 
 use std::collections::VecDeque;
@@ -297,6 +297,10 @@ impl Worker {
             })),
             #[cfg(test)]
             Prompt::Panic => panic!("a test asked for it"),
+            Prompt::Embed(_) => Err(Failure::new(
+                Refusal::Request,
+                format!("{:?} does not support embeddings", job.model.name),
+            )),
             _ => match Generation::new(job, loaded, &mut self.kept, load) {
                 Ok(generation) => {
                     self.active.push(generation);

@@ -32,7 +32,7 @@ fn ask(engine: &Engine, prompt: Prompt) -> Event {
     engine.submit(job).unwrap();
     loop {
         match events.blocking_recv().unwrap() {
-            Event::Text(_) => {}
+            Event::Text(_) | Event::Token(_) | Event::Vectors(_) => {}
             end => return end,
         }
     }
@@ -122,6 +122,7 @@ fn answer(events: &mut UnboundedReceiver<Event>) -> (String, Summary) {
             Event::Text(text) => said += &text,
             Event::Done(summary) => return (said, summary),
             Event::Failed(failure) => panic!("{failure:?}"),
+            other => panic!("{other:?}"),
         }
     }
 }

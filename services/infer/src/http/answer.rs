@@ -1,4 +1,4 @@
-//! The engine's events as Ollama's objects: a stream of lines, or one.
+//! An answer as Ollama's objects: a stream of lines, or one.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -7,11 +7,12 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::{Value, json};
 use std::convert::Infallible;
-use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::ask::{Answer, Piece};
 use super::error::{Refused, line};
 use crate::clock;
-use crate::engine::{Event, Failure, Refusal, Summary};
+use crate::engine::{Likelihood, Summary};
+use crate::reading::Part;
 
 /// Which route's objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,19 +27,58 @@ struct Writer {
     shape: Shape,
 }
 
+/// What one object says.
+#[derive(Debug, Default)]
+struct Said {
+    text: String,
+    thinking: String,
+    calls: Vec<Value>,
+    likely: Vec<Value>,
+}
+
+impl Said {
+    fn add(&mut self, part: Part) {
+        match part {
+            Part::Text(text) => self.text.push_str(&text),
+            Part::Thinking(text) => self.thinking.push_str(&text),
+            Part::Call(call) => self.calls.push(json!({
+                "function": { "name": call.name, "arguments": call.arguments }
+            })),
+        }
+    }
+}
+
 impl Writer {
-    fn object(&self, text: &str, done: bool) -> Value {
+    fn object(&self, said: Said, done: bool) -> Value {
         let mut object = json!({ "model": self.model, "created_at": clock::now() });
+        let set = |target: &mut Value| {
+            if !said.thinking.is_empty() {
+                target["thinking"] = said.thinking.as_str().into();
+            }
+            if !said.calls.is_empty() {
+                target["tool_calls"] = said.calls.as_slice().into();
+            }
+        };
         match self.shape {
-            Shape::Generate => object["response"] = text.into(),
-            Shape::Chat => object["message"] = json!({ "role": "assistant", "content": text }),
+            Shape::Generate => {
+                object["response"] = said.text.into();
+                set(&mut object);
+            }
+            Shape::Chat => {
+                let mut message = json!({ "role": "assistant", "content": said.text });
+                set(&mut message);
+                object["message"] = message;
+            }
         }
         object["done"] = done.into();
+        if !said.likely.is_empty() {
+            object["logprobs"] = said.likely.into();
+        }
         object
     }
 
-    fn end(&self, text: &str, summary: &Summary) -> Value {
-        let mut object = self.object(text, true);
+    fn end(&self, said: Said, summary: &Summary) -> Value {
+        let mut object = self.object(said, true);
         object["done_reason"] = summary.reason.into();
         if matches!(summary.reason, "load" | "unload") {
             return object;
@@ -55,24 +95,18 @@ impl Writer {
         object["eval_duration"] = nanoseconds(summary.answer).into();
         object
     }
-
-    /// An event as a line of the stream.
-    fn line(&self, event: &Event) -> Bytes {
-        let value = match event {
-            Event::Text(text) => self.object(text, false),
-            Event::Done(summary) => self.end("", summary),
-            Event::Failed(failure) => line(&failure.text),
-        };
-        format!("{value}\n").into()
-    }
 }
 
-/// The event that comes when the engine ended without one.
-fn lost() -> Event {
-    Event::Failed(Failure::new(
-        Refusal::Internal,
-        "the engine ended before the answer did",
-    ))
+/// A token's probability in both APIs' terms.
+pub(super) fn likelihood(token: &Likelihood) -> Value {
+    let one = |bytes: &[u8], logprob: f32| json!({ "token": String::from_utf8_lossy(bytes), "logprob": logprob, "bytes": bytes });
+    let mut value = one(&token.bytes, token.logprob);
+    let top = token
+        .top
+        .iter()
+        .map(|(bytes, logprob)| one(bytes, *logprob));
+    value["top_logprobs"] = top.collect();
+    value
 }
 
 /// One object a line, as they come. A failure before the first text has its own status; one
@@ -80,24 +114,28 @@ fn lost() -> Event {
 pub(super) async fn streamed(
     model: String,
     shape: Shape,
-    mut events: UnboundedReceiver<Event>,
+    answer: Answer,
 ) -> Result<Response, Refused> {
-    let first = match events.recv().await.unwrap_or_else(lost) {
-        Event::Failed(failure) => return Err(failure.into()),
-        event => event,
-    };
-    let state = Some((Writer { model, shape }, Some(first), events));
-    // Dropped by the server when its client leaves: with it goes the receiver, and the engine
-    // sees that before its next token.
+    let answer = answer.begun().await?;
+    let state = Some((Writer { model, shape }, answer));
     let lines = stream::unfold(state, |state| async move {
-        let (writer, first, mut events) = state?;
-        let event = match first {
-            Some(event) => event,
-            None => events.recv().await.unwrap_or_else(lost),
+        let (writer, mut answer) = state?;
+        let mut said = Said::default();
+        let (line, over) = loop {
+            match answer.next().await {
+                Piece::Part(part) => {
+                    said.add(part);
+                    break (writer.object(said, false), false);
+                }
+                // Stands in the line of its text.
+                Piece::Token(token) => said.likely.push(likelihood(&token)),
+                Piece::Vectors(_) => {}
+                Piece::Done(summary) => break (writer.end(said, &summary), true),
+                Piece::Failed(failure) => break (line(&failure.text), true),
+            }
         };
-        let line = writer.line(&event);
-        let next = matches!(event, Event::Text(_)).then_some((writer, None, events));
-        Some((Ok::<_, Infallible>(line), next))
+        let next = (!over).then_some((writer, answer));
+        Some((Ok::<_, Infallible>(Bytes::from(format!("{line}\n"))), next))
     });
     let body = Body::from_stream(lines);
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
@@ -107,17 +145,19 @@ pub(super) async fn streamed(
 pub(super) async fn whole(
     model: String,
     shape: Shape,
-    mut events: UnboundedReceiver<Event>,
+    mut answer: Answer,
 ) -> Result<Response, Refused> {
-    let mut answer = String::new();
+    let mut said = Said::default();
     loop {
-        match events.recv().await.unwrap_or_else(lost) {
-            Event::Text(text) => answer.push_str(&text),
-            Event::Done(summary) => {
-                let object = Writer { model, shape }.end(&answer, &summary);
+        match answer.next().await {
+            Piece::Part(part) => said.add(part),
+            Piece::Token(token) => said.likely.push(likelihood(&token)),
+            Piece::Vectors(_) => {}
+            Piece::Done(summary) => {
+                let object = Writer { model, shape }.end(said, &summary);
                 return Ok(Json(object).into_response());
             }
-            Event::Failed(failure) => return Err(failure.into()),
+            Piece::Failed(failure) => return Err(failure.into()),
         }
     }
 }

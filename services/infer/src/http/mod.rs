@@ -1,9 +1,12 @@
-//! Ollama's routes, over HTTP/1.1 on a Unix socket.
+//! Ollama's and OpenAI's routes, over HTTP/1.1 on a Unix socket.
 
 mod answer;
+mod ask;
 mod error;
 mod generate;
+mod manage;
 mod models;
+mod openai;
 mod operator;
 mod request;
 
@@ -12,7 +15,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, Uri};
-use axum::routing::{get, post};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, head, post};
 
 use crate::engine::Engine;
 use crate::library::Library;
@@ -44,15 +48,37 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/api/show", post(models::show))
         .route("/api/generate", post(generate::generate))
         .route("/api/chat", post(generate::chat))
+        .route("/api/embed", post(generate::embed))
+        .route("/api/embeddings", post(generate::embeddings))
+        .route("/api/create", post(manage::create))
+        .route("/api/copy", post(manage::copy))
+        .route("/api/delete", delete(manage::delete))
+        // An upload has no size limit but the disk's, which the store keeps.
+        .route(
+            "/api/blobs/{digest}",
+            head(manage::has_blob).post(manage::put_blob),
+        )
+        .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/completions", post(openai::completions))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{*id}", get(openai::model))
         .fallback(|uri: Uri| async move {
-            Refused::new(StatusCode::NOT_FOUND, format!("there is no {}", uri.path()))
+            let text = format!("there is no {}", uri.path());
+            refused(&uri, Refused::new(StatusCode::NOT_FOUND, text))
         })
-        .method_not_allowed_fallback(|| async {
-            Refused::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method not allowed".to_owned(),
-            )
+        .method_not_allowed_fallback(|uri: Uri| async move {
+            let text = "method not allowed".to_owned();
+            refused(&uri, Refused::new(StatusCode::METHOD_NOT_ALLOWED, text))
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(server)
+}
+
+/// An error in the words of the API that was meant.
+fn refused(uri: &Uri, refused: Refused) -> Response {
+    match uri.path().starts_with("/v1/") {
+        true => refused.openai(),
+        false => refused.into_response(),
+    }
 }

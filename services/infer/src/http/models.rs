@@ -97,24 +97,71 @@ pub(super) async fn show(
         let model = server.library.find(&request.model)?;
         let details = server.library.details(&model)?;
         let (_, header) = model.open()?;
-        let template = header
-            .metadata
-            .text("tokenizer.chat_template")
-            .ok()
-            .flatten();
-        let license = header.metadata.text("general.license").ok().flatten();
-        Ok(Json(json!({
-            "license": license.unwrap_or_default(),
-            "modelfile": format!("FROM {}\n", model.file_name()),
-            "parameters": "",
-            "template": template.unwrap_or_default(),
+        let text = |key| header.metadata.text(key).ok().flatten();
+        let made = &model.made;
+        let own = || {
+            text("tokenizer.chat_template")
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let template = made.template.clone().unwrap_or_else(own);
+        let license = match made.licenses.is_empty() {
+            true => text("general.license").unwrap_or_default().to_owned(),
+            false => made.licenses.join("\n"),
+        };
+        let mut shown = json!({
+            "license": license,
+            "modelfile": modelfile(&model),
+            "parameters": parameters(&made.parameters).join("\n"),
+            "template": template,
             "details": details.summary,
             "model_info": model_info(&header, request.verbose),
-            "capabilities": ["completion"],
+            "capabilities": details.capabilities,
             "modified_at": rfc3339(model.modified),
-        })))
+        });
+        if let Some(system) = &made.system {
+            shown["system"] = system.as_str().into();
+        }
+        if !made.messages.is_empty() {
+            shown["messages"] = made.messages.as_slice().into();
+        }
+        Ok(Json(shown))
     })
     .await
+}
+
+/// Options as lines of a Modelfile, `key value`.
+fn parameters(all: &Map<String, Value>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (key, value) in all {
+        let values = match value {
+            Value::Array(values) => values.as_slice(),
+            value => std::slice::from_ref(value),
+        };
+        lines.extend(values.iter().map(|value| format!("{key:<30} {value}")));
+    }
+    lines
+}
+
+fn modelfile(model: &Model) -> String {
+    let made = &model.made;
+    let mut text = format!("FROM {}\n", model.path.display());
+    let mut block = |key: &str, value: &str| {
+        text.push_str(&format!("{key} \"\"\"{value}\"\"\"\n"));
+    };
+    if let Some(template) = &made.template {
+        block("TEMPLATE", template);
+    }
+    if let Some(system) = &made.system {
+        block("SYSTEM", system);
+    }
+    made.licenses
+        .iter()
+        .for_each(|license| block("LICENSE", license));
+    for line in parameters(&made.parameters) {
+        text.push_str(&format!("PARAMETER {line}\n"));
+    }
+    text
 }
 
 /// The metadata as JSON. Arrays (vocabularies) only when they were asked for.

@@ -3,14 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::response::Response;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::Server;
-use super::answer::{self, Shape};
 use super::error::Refused;
 use super::models::blocking;
-use super::request::Common;
 use crate::engine::{Event, Failure, Prompt, Summary};
 use crate::library::Model;
 
@@ -28,18 +25,20 @@ pub(super) async fn is_meant(server: &Arc<Server>, model: &Model) -> Result<bool
 pub(super) async fn answer(
     server: &Arc<Server>,
     model: Model,
-    request: Common,
     prompt: Prompt,
-    shape: Shape,
-) -> Result<Response, Refused> {
+) -> Result<UnboundedReceiver<Event>, Refused> {
     let (events, receiver) = mpsc::unbounded_channel();
     let text = match prompt {
-        Prompt::Messages(messages) => {
-            let mut said = messages.into_iter().rev();
+        Prompt::Messages(conversation) => {
+            let mut said = conversation.messages.into_iter().rev();
             said.find(|message| message.role == "user")
                 .map(|message| message.content)
         }
         Prompt::Question { text, .. } | Prompt::Raw(text) => Some(text),
+        Prompt::Embed(_) => {
+            let text = format!("{:?} does not support embeddings", model.name);
+            return Err(Refused::bad(text));
+        }
         _ => None,
     };
     // Nobody can have closed the channel yet: its other end is here.
@@ -64,8 +63,5 @@ pub(super) async fn answer(
             }));
         }
     }
-    match request.stream.unwrap_or(true) {
-        true => answer::streamed(request.model, shape, receiver).await,
-        false => answer::whole(request.model, shape, receiver).await,
-    }
+    Ok(receiver)
 }

@@ -5,11 +5,12 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::error::Refused;
 use crate::constrain::{Document, Grammar};
-use crate::options::{Options, Settings};
+use crate::library::Details;
+use crate::options::{self, Options, Settings};
 use crate::template::Message;
 
 /// Most messages in one conversation.
@@ -39,8 +40,6 @@ pub(super) struct Generate {
     pub(super) context: Vec<u32>,
     #[serde(default)]
     pub(super) raw: bool,
-    #[serde(flatten)]
-    pub(super) common: Common,
 }
 
 /// `POST /api/chat`.
@@ -49,9 +48,7 @@ pub(super) struct Chat {
     #[serde(default)]
     pub(super) messages: Vec<ChatMessage>,
     #[serde(default)]
-    tools: Value,
-    #[serde(flatten)]
-    pub(super) common: Common,
+    pub(super) tools: Option<Vec<Value>>,
 }
 
 /// One message of a chat.
@@ -59,11 +56,55 @@ pub(super) struct Chat {
 pub(super) struct ChatMessage {
     role: String,
     #[serde(default)]
-    content: String,
+    content: Option<String>,
+    #[serde(default)]
+    thinking: Option<String>,
     #[serde(default)]
     images: Value,
     #[serde(default)]
-    tool_calls: Value,
+    tool_calls: Option<Vec<CalledTool>>,
+    #[serde(default, alias = "name")]
+    tool_name: Option<String>,
+    #[serde(default)]
+    tool_call_id: Option<String>,
+}
+
+/// A call in an assistant's message.
+#[derive(Debug, Deserialize)]
+pub(super) struct CalledTool {
+    #[serde(default)]
+    pub(super) id: Option<String>,
+    pub(super) function: CalledFunction,
+}
+
+/// What it calls.
+#[derive(Debug, Deserialize)]
+pub(super) struct CalledFunction {
+    pub(super) name: String,
+    /// An object; in OpenAI's API a text that holds one.
+    #[serde(default)]
+    pub(super) arguments: Value,
+}
+
+impl CalledTool {
+    /// As templates read it.
+    pub(super) fn value(self) -> Result<Value, Refused> {
+        let arguments = match self.function.arguments {
+            Value::Null => json!({}),
+            Value::String(text) if text.trim().is_empty() => json!({}),
+            Value::String(text) => serde_json::from_str(&text).map_err(|error| {
+                let name = &self.function.name;
+                Refused::bad(format!("the arguments of the call of {name:?}: {error}"))
+            })?,
+            value => value,
+        };
+        let function = json!({ "name": self.function.name, "arguments": arguments });
+        let mut value = json!({ "type": "function", "function": function });
+        if let Some(id) = self.id {
+            value["id"] = id.into();
+        }
+        Ok(value)
+    }
 }
 
 /// What both have.
@@ -73,7 +114,7 @@ pub(super) struct Common {
     #[serde(default)]
     pub(super) stream: Option<bool>,
     #[serde(default)]
-    options: Option<Value>,
+    options: Option<Map<String, Value>>,
     #[serde(default)]
     pub(super) keep_alive: Option<Value>,
     #[serde(default)]
@@ -82,13 +123,15 @@ pub(super) struct Common {
     images: Value,
     #[serde(default)]
     think: Value,
+    #[serde(default)]
+    logprobs: Option<bool>,
+    #[serde(default)]
+    top_logprobs: Option<usize>,
 }
 
-/// Parses a body, whatever its content type says: Ollama's clients send several.
-pub(super) fn parse<T: DeserializeOwned>(
-    body: Result<Bytes, BytesRejection>,
-) -> Result<T, Refused> {
-    let body = body.map_err(|rejection| match rejection.status() {
+/// Why a body did not come.
+pub(super) fn rejected(rejection: BytesRejection) -> Refused {
+    match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Refused::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!(
@@ -97,15 +140,31 @@ pub(super) fn parse<T: DeserializeOwned>(
             ),
         ),
         status => Refused::new(status, rejection.body_text()),
-    })?;
+    }
+}
+
+/// Parses a body, whatever its content type says: Ollama's clients send several.
+pub(super) fn parse<T: DeserializeOwned>(
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Refused> {
+    read(&body.map_err(rejected)?)
+}
+
+/// Parses a body that has come.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     if body.is_empty() {
         return Err(Refused::bad("missing request body"));
     }
-    serde_json::from_slice(&body).map_err(|error| Refused::bad(format!("bad JSON: {error}")))
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| Refused::bad(format!("bad JSON: {error}")))?;
+    json.end()
+        .map_err(|error| Refused::bad(format!("bad JSON: {error}")))?;
+    Ok(value)
 }
 
 /// Whether a client asked for something by this value.
-fn asked(value: &Value) -> bool {
+pub(super) fn asked(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.is_empty(),
@@ -114,7 +173,7 @@ fn asked(value: &Value) -> bool {
     }
 }
 
-fn refuse(asked: bool, what: &str) -> Result<(), Refused> {
+pub(super) fn refuse(asked: bool, what: &str) -> Result<(), Refused> {
     match asked {
         true => Err(Refused::bad(format!("{what} is not supported"))),
         false => Ok(()),
@@ -122,29 +181,56 @@ fn refuse(asked: bool, what: &str) -> Result<(), Refused> {
 }
 
 impl Common {
-    /// The options, in range.
-    pub(super) fn settings(&mut self) -> Result<Settings, Refused> {
-        let options = match self.options.take() {
-            None | Some(Value::Null) => Options::default(),
-            Some(value) => serde_path_to_error::deserialize(value)
-                .map_err(|error| Refused::bad(format!("options.{error}")))?,
-        };
-        let mut settings = options.check()?;
+    /// The options over those that the model was made with, in range.
+    pub(super) fn settings(&mut self, made: &Map<String, Value>) -> Result<Settings, Refused> {
+        let mut settings = settings(made, self.options.take().unwrap_or_default())?;
+        if self.logprobs == Some(true) {
+            settings.sampling.logprobs = Some(self.top_logprobs.unwrap_or(0));
+            settings.sampling.check().map_err(options::Error::from)?;
+        }
         settings.format = Grammar::format(&self.format)
             .map_err(|error| Refused::bad(format!("format: {error}")))?;
         Ok(settings)
     }
 
-    fn check(&self) -> Result<(), Refused> {
-        refuse(asked(&self.images), "images")?;
-        match asked(&self.think) {
-            true => Err(Refused::bad(format!(
+    /// Whether to think; None when the request leaves it open.
+    pub(super) fn think(&self, details: &Details) -> Result<Option<bool>, Refused> {
+        let think = match &self.think {
+            Value::Null => None,
+            Value::Bool(think) => Some(*think),
+            Value::String(level) if ["low", "medium", "high"].contains(&level.as_str()) => {
+                Some(true)
+            }
+            other => {
+                return Err(Refused::bad(format!(
+                    "think is {other}, allowed: true, false, \"low\", \"medium\", \"high\""
+                )));
+            }
+        };
+        if think == Some(true) && !details.has("thinking") {
+            return Err(Refused::bad(format!(
                 "{:?} does not support thinking",
                 self.model
-            ))),
-            false => Ok(()),
+            )));
         }
+        Ok(think)
     }
+
+    pub(super) fn check(&self) -> Result<(), Refused> {
+        refuse(asked(&self.images), "images")
+    }
+}
+
+/// A request's options over those that the model was made with, in range.
+pub(super) fn settings(
+    made: &Map<String, Value>,
+    wanted: Map<String, Value>,
+) -> Result<Settings, Refused> {
+    let mut all = made.clone();
+    all.extend(wanted.into_iter().filter(|(_, value)| !value.is_null()));
+    let options: Options = serde_path_to_error::deserialize(Value::Object(all))
+        .map_err(|error| Refused::bad(format!("options.{error}")))?;
+    Ok(options.check()?)
 }
 
 impl Generate {
@@ -155,42 +241,41 @@ impl Generate {
         refuse(
             self.raw && !self.context.is_empty(),
             "context together with raw",
-        )?;
-        self.common.check()
+        )
     }
 }
 
 impl Chat {
-    /// As [`Generate::check`]; and the messages in the template's terms.
-    pub(super) fn check(&mut self) -> Result<Vec<Message>, Refused> {
-        if asked(&self.tools) {
-            return Err(Refused::bad(format!(
-                "{:?} does not support tools",
-                self.common.model
-            )));
-        }
-        self.common.check()?;
+    /// The messages in the template's terms.
+    pub(super) fn messages(&mut self) -> Result<Vec<Message>, Refused> {
         if self.messages.len() > MAX_MESSAGES {
             let found = self.messages.len();
             return Err(Refused::bad(format!(
                 "{found} messages, allowed: {MAX_MESSAGES}"
             )));
         }
-        let checked = std::mem::take(&mut self.messages)
-            .into_iter()
-            .map(|message| {
-                refuse(asked(&message.images), "images")?;
-                refuse(asked(&message.tool_calls), "tool_calls")?;
-                match message.role.as_str() {
-                    "system" | "user" | "assistant" | "tool" => Ok(Message {
-                        role: message.role,
-                        content: message.content,
-                    }),
-                    role => Err(Refused::bad(format!(
-                        "message role {role:?} is not valid, allowed: system, user, assistant, tool"
-                    ))),
-                }
-            });
-        checked.collect()
+        let messages = std::mem::take(&mut self.messages).into_iter();
+        messages.map(ChatMessage::message).collect()
+    }
+}
+
+impl ChatMessage {
+    fn message(self) -> Result<Message, Refused> {
+        refuse(asked(&self.images), "images")?;
+        if !["system", "user", "assistant", "tool"].contains(&self.role.as_str()) {
+            let role = &self.role;
+            return Err(Refused::bad(format!(
+                "message role {role:?} is not valid, allowed: system, user, assistant, tool"
+            )));
+        }
+        let calls = self.tool_calls.unwrap_or_default().into_iter();
+        Ok(Message {
+            role: self.role,
+            content: self.content.unwrap_or_default(),
+            thinking: self.thinking.unwrap_or_default(),
+            tool_calls: calls.map(CalledTool::value).collect::<Result<_, _>>()?,
+            tool_name: self.tool_name.unwrap_or_default(),
+            tool_call_id: self.tool_call_id.unwrap_or_default(),
+        })
     }
 }

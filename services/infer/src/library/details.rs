@@ -46,6 +46,8 @@ pub struct Details {
     pub digest: String,
     /// Whether it is the operator, which no decoder runs.
     pub is_operator: bool,
+    /// What it can do, in Ollama's words.
+    pub capabilities: Vec<&'static str>,
 }
 
 impl Details {
@@ -63,10 +65,43 @@ impl Details {
         };
         Self {
             summary,
-            digest: digest(model, header),
+            digest: match model.made.digest.as_str() {
+                "" => digest(model, header),
+                known => known.to_owned(),
+            },
             is_operator: Operator::is_in(header),
+            capabilities: capabilities(model, header),
         }
     }
+
+    /// Whether it can do that.
+    #[must_use]
+    pub fn has(&self, capability: &str) -> bool {
+        self.capabilities.contains(&capability)
+    }
+}
+
+/// What a model can do, by its architecture and its template.
+fn capabilities(model: &Model, header: &gguf::File) -> Vec<&'static str> {
+    let text = |key| header.metadata.text(key).ok().flatten();
+    if text("general.architecture").is_some_and(|name| name.contains("bert")) {
+        return vec!["embedding"];
+    }
+    let template = model.made.template.as_deref();
+    let template = template.or_else(|| text("tokenizer.chat_template"));
+    let says = |words: &[&str]| {
+        words
+            .iter()
+            .any(|word| template.is_some_and(|t| t.contains(word)))
+    };
+    let mut all = vec!["completion"];
+    if says(&["tools"]) {
+        all.push("tools");
+    }
+    if says(&["<think>", "enable_thinking", "reasoning_content"]) {
+        all.push("thinking");
+    }
+    all
 }
 
 fn digest(model: &Model, header: &gguf::File) -> String {

@@ -1,11 +1,22 @@
-//! The models directory: every `NAME.gguf` is the model `NAME:latest`. Beside it there may be a
-//! directory of models that came with the box; a model of the owner's hides one of the same name.
+//! The models directory: every `NAME.gguf` is the model `NAME:latest`, and every manifest of the
+//! store below it is a model. Beside it there may be a directory of models that came with the box;
+//! a model of the owner's hides one of the same name.
 
 mod details;
+mod digest;
+mod make;
+mod manifest;
+mod name;
+mod store;
 
 pub use details::{Details, Summary};
+pub use digest::Digest;
+pub use make::Recipe;
+pub use manifest::Made;
+pub use name::Name;
+pub use store::{Error as StoreError, Store, Writing};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -15,6 +26,7 @@ use std::time::SystemTime;
 use thiserror::Error;
 
 use crate::gguf;
+use manifest::{Kind, Manifest};
 
 /// Longest model name in bytes, so that it is a file's name with `.gguf`.
 const MAX_NAME: usize = 200;
@@ -32,7 +44,10 @@ pub enum Error {
         name: String,
     },
     /// The name cannot be that of a file.
-    #[error("model name {name:?} is not valid, allowed: 1 to 200 letters, digits and '-_.:+@'")]
+    #[error(
+        "model name {name:?} is not valid, allowed: \
+             [host/][namespace/]model[:tag] of letters, digits and '-_.'"
+    )]
     Name {
         /// As the client wrote it.
         name: String,
@@ -53,6 +68,20 @@ pub enum Error {
         /// What is wrong.
         source: gguf::Error,
     },
+    /// A manifest is damaged, or lacks what a model must have.
+    #[error("the manifest of {name} {problem}")]
+    Manifest {
+        /// The model's name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A model cannot be made so.
+    #[error("{0}")]
+    Recipe(String),
 }
 
 /// A model file as it is now. Two that are equal hold the same model.
@@ -66,6 +95,8 @@ pub struct Model {
     pub bytes: u64,
     /// When it was last changed.
     pub modified: SystemTime,
+    /// What it has beside the file.
+    pub made: Arc<Made>,
 }
 
 impl Model {
@@ -104,8 +135,10 @@ impl Model {
 pub struct Library {
     directory: PathBuf,
     built_in: Option<PathBuf>,
+    /// What was uploaded or made here.
+    pub store: Store,
     /// Headers are large (all of the vocabulary): what is shown of them is kept.
-    known: Mutex<HashMap<PathBuf, (Model, Arc<Details>)>>,
+    known: Mutex<HashMap<String, (Model, Arc<Details>)>>,
 }
 
 impl Library {
@@ -115,6 +148,7 @@ impl Library {
         Self {
             directory: directory.to_owned(),
             built_in: None,
+            store: Store::new(directory),
             known: Mutex::default(),
         }
     }
@@ -131,13 +165,16 @@ impl Library {
     /// # Errors
     /// When a directory cannot be read.
     pub fn models(&self) -> Result<Vec<Model>, Error> {
-        let mut models = models_in(&self.directory)?;
+        let mut models: Vec<_> = (self.store.names().iter())
+            .filter_map(|name| self.made(name).ok().flatten())
+            .collect();
+        models.extend(models_in(&self.directory)?);
         if let Some(directory) = &self.built_in {
-            let hidden = |model: &Model| models.iter().any(|own: &Model| own.name == model.name);
-            let mut built_in = models_in(directory)?;
-            built_in.retain(|model| !hidden(model));
-            models.extend(built_in);
+            models.extend(models_in(directory)?);
         }
+        // What was made hides a plain file of the same name, and that what came with the box.
+        let mut seen = HashSet::new();
+        models.retain(|model| seen.insert(model.name.clone()));
         models.sort_by(|a, b| b.modified.cmp(&a.modified).then(a.name.cmp(&b.name)));
         Ok(models)
     }
@@ -147,19 +184,77 @@ impl Library {
     /// # Errors
     /// When there is none.
     pub fn find(&self, name: &str) -> Result<Model, Error> {
-        if !valid(name) {
-            return Err(Error::Name {
-                name: name.chars().take(MAX_NAME).collect(),
-            });
+        let whole = Name::parse(name).ok_or_else(|| Error::Name {
+            name: name.chars().take(MAX_NAME).collect(),
+        })?;
+        if let Some(model) = self.made(&whole)? {
+            return Ok(model);
         }
-        let stem = name.strip_suffix(":latest").unwrap_or(name);
+        self.plain(&whole).ok_or_else(|| Error::NotFound {
+            name: name.to_owned(),
+        })
+    }
+
+    /// The plain file of that name.
+    fn plain(&self, name: &Name) -> Option<Model> {
+        let stem = name.file_stem().filter(|stem| valid(stem))?;
         [Some(&self.directory), self.built_in.as_ref()]
             .into_iter()
             .flatten()
-            .find_map(|directory| describe(tagged(stem), directory.join(format!("{stem}.gguf"))))
-            .ok_or_else(|| Error::NotFound {
-                name: name.to_owned(),
-            })
+            .find_map(|directory| describe(tagged(&stem), directory.join(format!("{stem}.gguf"))))
+    }
+
+    /// Whether a model came with the box.
+    fn is_built_in(&self, model: &Model) -> bool {
+        let directory = self.built_in.as_ref();
+        directory.is_some_and(|directory| model.path.parent() == Some(directory))
+    }
+
+    /// The model that has a manifest of that name.
+    fn made(&self, name: &Name) -> Result<Option<Model>, Error> {
+        let wrong = |problem: String| Error::Manifest {
+            name: name.to_string(),
+            problem,
+        };
+        let found = self.store.manifest(name);
+        let Some((manifest, text, modified)) =
+            found.map_err(|error| wrong(format!("cannot be read: {error}")))?
+        else {
+            return Ok(None);
+        };
+        let digest = manifest
+            .of(Kind::Model)
+            .next()
+            .and_then(|layer| layer.digest());
+        let digest = digest.ok_or_else(|| wrong("names no model file".to_owned()))?;
+        let made = self.read_made(&manifest, &text).map_err(wrong)?;
+        let model = describe(name.to_string(), self.store.blob(&digest));
+        let mut model = model.ok_or_else(|| wrong(format!("names {digest}, which is not here")))?;
+        model.modified = modified;
+        model.made = Arc::new(made);
+        Ok(Some(model))
+    }
+
+    fn read_made(&self, manifest: &Manifest, text: &str) -> Result<Made, String> {
+        let texts = |kind| {
+            let layers = manifest.of(kind).filter_map(|layer| layer.digest());
+            let read = |digest| self.store.text(&digest, manifest::MAX_TEXT);
+            let texts: Result<Vec<_>, _> = layers.map(read).collect();
+            texts.map_err(|error| format!("has a layer that cannot be read: {error}"))
+        };
+        let last = |kind| texts(kind).map(|mut texts| texts.pop());
+        let json = |error: serde_json::Error| format!("has a layer that is not JSON: {error}");
+        let parameters = last(Kind::Parameters)?.map(|text| serde_json::from_str(&text));
+        let messages = last(Kind::Messages)?.map(|text| serde_json::from_str(&text));
+        Ok(Made {
+            digest: Digest::of(text.as_bytes()).hex().to_owned(),
+            // Ollama's own templates are Go's; the file's own, which is Jinja, says the same.
+            template: last(Kind::Template)?.filter(|text| make::is_jinja(text)),
+            system: last(Kind::System)?,
+            parameters: parameters.transpose().map_err(json)?.unwrap_or_default(),
+            messages: messages.transpose().map_err(json)?.unwrap_or_default(),
+            licenses: texts(Kind::License)?,
+        })
     }
 
     /// What a model's header says of it, for lists.
@@ -168,7 +263,7 @@ impl Library {
     /// When the file cannot be read, or is not sound.
     pub fn details(&self, model: &Model) -> Result<Arc<Details>, Error> {
         let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, details)) = lock().get(&model.path)
+        if let Some((known, details)) = lock().get(&model.name)
             && known == model
         {
             return Ok(details.clone());
@@ -180,7 +275,7 @@ impl Library {
         if known.len() >= MAX_MODELS {
             known.clear();
         }
-        known.insert(model.path.clone(), (model.clone(), details.clone()));
+        known.insert(model.name.clone(), (model.clone(), details.clone()));
         Ok(details)
     }
 }
@@ -233,6 +328,7 @@ fn describe(name: String, path: PathBuf) -> Option<Model> {
         path,
         bytes: metadata.len(),
         modified,
+        made: Arc::default(),
     })
 }
 
@@ -263,7 +359,14 @@ mod tests {
         assert!(library.find("b:1b").is_ok());
         assert!(matches!(library.find("b"), Err(Error::NotFound { .. })));
         assert!(matches!(library.find("c"), Err(Error::NotFound { .. })));
-        for name in ["../secret", "", ".hidden", "a/b", "x\0y", &"a".repeat(300)] {
+        for name in [
+            "../secret",
+            "",
+            ".hidden",
+            "a/b/c/d",
+            "x\0y",
+            &"a".repeat(300),
+        ] {
             assert!(
                 matches!(library.find(name), Err(Error::Name { .. })),
                 "{name:?}"

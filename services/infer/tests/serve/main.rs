@@ -6,6 +6,8 @@
 )]
 
 mod fixture;
+mod openai;
+mod store;
 
 use std::path::Path;
 use std::process::Command;
@@ -425,7 +427,32 @@ fn bad_requests_get_an_error_that_says_why() {
             "/api/chat",
             json!({"model": "tiny-q4_0", "messages": [{"role": "user"}], "tools": [{}]}),
             400,
+            "tools[0].function.name is missing",
+        ),
+        (
+            "/api/chat",
+            json!({"model": "tiny-q4_0", "messages": [{"role": "user"}],
+                   "tools": [{"type": "function", "function": {"name": "f"}}]}),
+            400,
             "does not support tools",
+        ),
+        (
+            "/api/chat",
+            json!({"model": "tiny-q4_0", "messages": [], "think": true}),
+            400,
+            "does not support thinking",
+        ),
+        (
+            "/api/chat",
+            json!({"model": "tiny-q4_0", "messages": [{"role": "user", "content": 5}]}),
+            400,
+            "messages[0].content: invalid type: integer `5`",
+        ),
+        (
+            "/api/embed",
+            json!({"model": "tiny-q4_0", "input": ["x"]}),
+            400,
+            "does not support embeddings",
         ),
     ] {
         let (found, text) = error(path, body.clone());

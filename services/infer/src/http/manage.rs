@@ -1,0 +1,284 @@
+//! Uploads, and models that are made, copied and deleted.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::convert::Infallible;
+use tokio::sync::mpsc;
+
+use super::Server;
+use super::error::{Refused, line};
+use super::models::blocking;
+use super::request::{asked, parse, refuse};
+use crate::library::{self, Digest, Name, Recipe};
+
+/// Where an upload goes on, and how much of it is here.
+const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+
+fn digest(text: &str) -> Result<Digest, Refused> {
+    Digest::parse(text).ok_or_else(|| {
+        let found: String = text.chars().take(100).collect();
+        Refused::bad(format!(
+            "invalid digest {found:?}, allowed: sha256: and 64 hexadecimal digits"
+        ))
+    })
+}
+
+fn name(text: &str) -> Result<Name, Refused> {
+    let found = || text.chars().take(200).collect();
+    let error = || library::Error::Name { name: found() };
+    Name::parse(text).ok_or_else(|| error().into())
+}
+
+/// `HEAD /api/blobs/:digest`. When it is not here, `upload-offset` says how much of it is.
+pub(super) async fn has_blob(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Response, Refused> {
+    let digest = digest(&text)?;
+    let store = &server.library.store;
+    Ok(match store.length(&digest) {
+        Some(_) => StatusCode::OK.into_response(),
+        None => {
+            let offset = HeaderValue::from(store.partial_length(&digest));
+            (StatusCode::NOT_FOUND, [(OFFSET, offset)]).into_response()
+        }
+    })
+}
+
+/// `POST /api/blobs/:digest`. With `upload-offset: N` it goes on at byte N.
+pub(super) async fn put_blob(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refused> {
+    let digest = digest(&text)?;
+    if server.library.store.length(&digest).is_some() {
+        return Ok(StatusCode::OK);
+    }
+    let number = |key: &HeaderName| {
+        let Some(value) = headers.get(key) else {
+            return Ok(None);
+        };
+        let found = value
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok());
+        let wrong = || Refused::bad(format!("{key} is {value:?}, allowed: a number of bytes"));
+        found.map(Some).ok_or_else(wrong)
+    };
+    let offset = number(&OFFSET)?.unwrap_or(0);
+    let length = number(&header::CONTENT_LENGTH)?;
+    // Some pieces, so that reading and writing overlap; a slow disk holds up the client.
+    let (sender, mut pieces) = mpsc::channel::<Option<Bytes>>(4);
+    let writing = tokio::spawn(blocking(move || {
+        let mut writing = server.library.store.begin(&digest, offset, length)?;
+        loop {
+            match pieces.blocking_recv() {
+                Some(Some(bytes)) => writing.write(&bytes)?,
+                Some(None) => return Ok(writing.finish()?),
+                // What has come is kept, for the rest.
+                None => return Err(Refused::bad("the upload broke off")),
+            }
+        }
+    }));
+    let mut body = body.into_data_stream();
+    let mut whole = true;
+    while let Some(piece) = body.next().await {
+        // A writer that has ended says below why.
+        whole = match piece {
+            Ok(piece) => sender.send(Some(piece)).await.is_ok(),
+            Err(_) => false,
+        };
+        if !whole {
+            break;
+        }
+    }
+    if whole {
+        let _ = sender.send(None).await;
+    }
+    drop(sender);
+    writing
+        .await
+        .map_err(|error| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
+    Ok(StatusCode::CREATED)
+}
+
+#[derive(Debug, Deserialize)]
+struct Create {
+    #[serde(alias = "name")]
+    model: String,
+    #[serde(default)]
+    from: Option<String>,
+    #[serde(default)]
+    files: Option<Map<String, Value>>,
+    #[serde(default)]
+    adapters: Value,
+    #[serde(default)]
+    quantize: Value,
+    #[serde(default)]
+    template: Option<String>,
+    #[serde(default)]
+    system: Option<String>,
+    #[serde(default)]
+    parameters: Option<Map<String, Value>>,
+    #[serde(default)]
+    messages: Option<Vec<Said>>,
+    #[serde(default)]
+    license: Option<Licenses>,
+    #[serde(default)]
+    stream: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Said {
+    role: String,
+    content: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a text or an array of texts")]
+enum Licenses {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Create {
+    fn recipe(self) -> Result<Recipe, Refused> {
+        refuse(
+            asked(&self.adapters) && self.adapters != json!({}),
+            "adapters",
+        )?;
+        refuse(asked(&self.quantize), "quantize")?;
+        let files = self.files.unwrap_or_default();
+        if files.len() > 1 {
+            let found = files.len();
+            return Err(Refused::bad(format!(
+                "files has {found} entries, allowed: 1"
+            )));
+        }
+        let file = files.values().next().map(|value| {
+            let text = value.as_str();
+            text.ok_or_else(|| Refused::bad(format!("files has {value}, allowed: a digest")))
+        });
+        let parameters = self.parameters.unwrap_or_default();
+        // A model whose options are out of range would refuse every request.
+        super::request::settings(&Map::new(), parameters.clone())?;
+        let full = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let mut messages = Vec::new();
+        for said in self.messages.unwrap_or_default() {
+            if !["system", "user", "assistant"].contains(&said.role.as_str()) {
+                let role = said.role;
+                return Err(Refused::bad(format!(
+                    "message role {role:?} is not valid, allowed: system, user, assistant"
+                )));
+            }
+            messages.push(json!({ "role": said.role, "content": said.content }));
+        }
+        Ok(Recipe {
+            from: full(&self.from),
+            file: file.transpose()?.map(digest).transpose()?,
+            template: full(&self.template),
+            system: full(&self.system),
+            parameters,
+            messages,
+            licenses: match self.license {
+                None => Vec::new(),
+                Some(Licenses::One(text)) => vec![text],
+                Some(Licenses::Many(texts)) => texts,
+            },
+        })
+    }
+}
+
+/// `POST /api/create`.
+pub(super) async fn create(
+    State(server): State<Arc<Server>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refused> {
+    let request: Create = parse(body)?;
+    let name = name(&request.model)?;
+    let streams = request.stream.unwrap_or(true);
+    let recipe = request.recipe()?;
+    // The steps are few: one for each layer.
+    let (sender, mut steps) = mpsc::unbounded_channel();
+    let making = blocking(move || {
+        // A client that has left does not stop a model that is nearly made.
+        let tell = |step: String| drop(sender.send(json!({ "status": step })));
+        Ok(server.library.make(&name, recipe, &tell)?)
+    });
+    if !streams {
+        making.await?;
+        return Ok(Json(json!({ "status": "success" })).into_response());
+    }
+    let making = tokio::spawn(making);
+    let first = steps.recv().await;
+    if first.is_none() {
+        // It ended before its first step.
+        making.await.map_err(|error| {
+            Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        })??;
+        return Ok(Json(json!({ "status": "success" })).into_response());
+    }
+    let state = Some((first, steps, making));
+    let lines = stream::unfold(state, |state| async move {
+        let (first, mut steps, making) = state?;
+        let step = match first {
+            Some(step) => Some(step),
+            None => steps.recv().await,
+        };
+        let (value, next) = match step {
+            Some(step) => (step, Some((None, steps, making))),
+            None => match making.await {
+                Ok(Ok(())) => (json!({ "status": "success" }), None),
+                Ok(Err(refused)) => (line(refused.text()), None),
+                Err(error) => (line(&error.to_string()), None),
+            },
+        };
+        Some((Ok::<_, Infallible>(Bytes::from(format!("{value}\n"))), next))
+    });
+    let body = Body::from_stream(lines);
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+struct Copy {
+    source: String,
+    destination: String,
+}
+
+/// `POST /api/copy`.
+pub(super) async fn copy(
+    State(server): State<Arc<Server>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Refused> {
+    let request: Copy = parse(body)?;
+    let to = name(&request.destination)?;
+    blocking(move || Ok(server.library.copy(&request.source, &to)?)).await?;
+    Ok(StatusCode::OK)
+}
+
+#[derive(Debug, Deserialize)]
+struct Delete {
+    #[serde(alias = "name")]
+    model: String,
+}
+
+/// `DELETE /api/delete`.
+pub(super) async fn delete(
+    State(server): State<Arc<Server>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Refused> {
+    let request: Delete = parse(body)?;
+    blocking(move || Ok(server.library.delete(&request.model)?)).await?;
+    Ok(StatusCode::OK)
+}

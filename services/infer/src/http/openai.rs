@@ -1,0 +1,160 @@
+//! OpenAI's routes: chat, completions, embeddings, models.
+
+mod request;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::Server;
+use super::ask::{Ask, tool_names};
+use super::error::Refused;
+use super::generate::{find, opened, vectors};
+use super::models::blocking;
+use super::request::{parse, rejected, settings};
+use crate::engine::{Embedding, Prompt};
+use crate::options::KeepAlive;
+use crate::template::Conversation;
+use request::{Chat, Completion, Embeddings};
+use write::Shape;
+
+type Body = Result<Bytes, BytesRejection>;
+
+fn answered(result: Result<Response, Refused>) -> Response {
+    result.unwrap_or_else(Refused::openai)
+}
+
+/// `POST /v1/chat/completions`.
+pub(super) async fn chat(State(server): State<Arc<Server>>, body: Body) -> Response {
+    answered(answer_chat(&server, body).await)
+}
+
+async fn answer_chat(server: &Arc<Server>, body: Body) -> Result<Response, Refused> {
+    let mut request = Chat::read(&body.map_err(rejected)?)?;
+    let (model, details) = find(server, &request.model).await?;
+    let tools = request.offered_tools()?;
+    let names = tool_names(&tools)?;
+    let has = |what| details.as_ref().is_none_or(|details| details.has(what));
+    if !tools.is_empty() && !has("tools") {
+        let text = format!("{:?} does not support tools", request.model);
+        return Err(Refused::bad(text));
+    }
+    let messages = request.messages()?;
+    let logprobs = request.logprobs()?;
+    let mut settings = settings(&model.made.parameters, request.common.options()?)?;
+    settings.format = request.format()?;
+    settings.sampling.logprobs = logprobs;
+    settings.sampling.logit_bias = request.common.biases()?;
+    settings
+        .sampling
+        .check()
+        .map_err(|error| Refused::from(crate::options::Error::from(error)))?;
+    let ask = Ask {
+        prompt: Prompt::Messages(Conversation {
+            messages: opened(&model, messages),
+            tools,
+            think: request.think(),
+        }),
+        settings,
+        model,
+        keep_alive: KeepAlive::read(None)?,
+        tools: names,
+        think: request.think() != Some(false) && has("thinking"),
+    };
+    let answer = ask.submit(server).await?;
+    write::answer(Shape::Chat, &request.model, &request.common, answer).await
+}
+
+/// `POST /v1/completions`.
+pub(super) async fn completions(State(server): State<Arc<Server>>, body: Body) -> Response {
+    answered(answer_completion(&server, body).await)
+}
+
+async fn answer_completion(server: &Arc<Server>, body: Body) -> Result<Response, Refused> {
+    let request = Completion::read(&body.map_err(rejected)?)?;
+    let (model, _) = find(server, &request.model).await?;
+    let mut settings = settings(&model.made.parameters, request.common.options()?)?;
+    settings.sampling.logprobs = request.logprobs;
+    settings.sampling.logit_bias = request.common.biases()?;
+    settings
+        .sampling
+        .check()
+        .map_err(|error| Refused::from(crate::options::Error::from(error)))?;
+    let ask = Ask {
+        prompt: Prompt::Raw(request.prompt()?),
+        settings,
+        model,
+        keep_alive: KeepAlive::read(None)?,
+        tools: None,
+        think: false,
+    };
+    let answer = ask.submit(server).await?;
+    write::answer(Shape::Completion, &request.model, &request.common, answer).await
+}
+
+/// `POST /v1/embeddings`.
+pub(super) async fn embeddings(State(server): State<Arc<Server>>, body: Body) -> Response {
+    answered(answer_embeddings(&server, body).await)
+}
+
+async fn answer_embeddings(server: &Arc<Server>, body: Body) -> Result<Response, Refused> {
+    let request: Embeddings = parse(body)?;
+    let embedding = Embedding {
+        texts: request.texts()?,
+        truncate: false,
+        dimensions: request.dimensions.filter(|&count| count > 0),
+    };
+    let base64 = request.is_base64()?;
+    let (vectors, summary) = vectors(server, &request.model, embedding, (Map::new(), None)).await?;
+    let data: Vec<_> = vectors
+        .iter()
+        .enumerate()
+        .map(|(index, vector)| {
+            let vector = match base64 {
+                true => write::base64(vector).into(),
+                false => json!(vector),
+            };
+            json!({ "object": "embedding", "index": index, "embedding": vector })
+        })
+        .collect();
+    let tokens = summary.prompt_tokens;
+    Ok(Json(json!({
+        "object": "list",
+        "data": data,
+        "model": request.model,
+        "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
+    }))
+    .into_response())
+}
+
+fn entry(model: &crate::library::Model) -> Value {
+    let created = model.modified.duration_since(std::time::UNIX_EPOCH);
+    json!({
+        "id": model.name,
+        "object": "model",
+        "created": created.map_or(0, |time| time.as_secs()),
+        "owned_by": "library",
+    })
+}
+
+/// `GET /v1/models`.
+pub(super) async fn models(State(server): State<Arc<Server>>) -> Response {
+    let list = blocking(move || {
+        let models = server.library.models()?;
+        let data: Vec<_> = models.iter().map(entry).collect();
+        Ok(Json(json!({ "object": "list", "data": data })).into_response())
+    });
+    answered(list.await)
+}
+
+/// `GET /v1/models/{id}`.
+pub(super) async fn model(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Response {
+    let one = blocking(move || Ok(Json(entry(&server.library.find(&id)?)).into_response()));
+    answered(one.await)
+}

@@ -1,0 +1,196 @@
+//! Makes, copies and deletes models.
+
+use std::fs;
+
+use serde_json::{Map, Value};
+
+use super::digest::Digest;
+use super::manifest::{Kind, Layer, MAX_TEXT, Manifest};
+use super::{Error, Library, Model, Name, StoreError};
+use crate::gguf;
+
+/// What a model is to be made of; what is None or empty is taken from the model that it is made
+/// from.
+#[derive(Debug, Default)]
+pub struct Recipe {
+    /// Another model's name.
+    pub from: Option<String>,
+    /// An uploaded file.
+    pub file: Option<Digest>,
+    /// The chat template, in Jinja.
+    pub template: Option<String>,
+    /// What it is told first.
+    pub system: Option<String>,
+    /// Options.
+    pub parameters: Map<String, Value>,
+    /// What has been said first: objects with `role` and `content`.
+    pub messages: Vec<Value>,
+    /// Licences.
+    pub licenses: Vec<String>,
+}
+
+/// Whether a template is of the kind that this engine renders; Ollama's are Go's.
+pub(super) fn is_jinja(template: &str) -> bool {
+    template.contains("{%") || template.contains("messages") || !template.contains("{{")
+}
+
+impl Library {
+    /// Makes a model, telling each step.
+    ///
+    /// # Errors
+    /// When the recipe is not sound, or it cannot be stored.
+    pub fn make(&self, name: &Name, recipe: Recipe, tell: &dyn Fn(String)) -> Result<(), Error> {
+        let (mut layers, config) = match (&recipe.from, &recipe.file) {
+            (_, Some(digest)) => (vec![self.uploaded(digest, tell)?], None),
+            (Some(from), None) => self.layers_of(from, tell)?,
+            (None, None) => {
+                let text = "neither 'from' nor 'files' was specified".to_owned();
+                return Err(Error::Recipe(text));
+            }
+        };
+        if recipe
+            .template
+            .as_deref()
+            .is_some_and(|text| !is_jinja(text))
+        {
+            return Err(Error::Recipe(
+                "the template is one of Go, allowed: Jinja, as in a file's own chat template"
+                    .to_owned(),
+            ));
+        }
+        let one = |kind, text: Option<String>| (kind, text.into_iter().collect::<Vec<_>>());
+        let parameters = (!recipe.parameters.is_empty()).then(|| {
+            // Those that are not named stay as they were.
+            let mut all = self.parameters_of(&layers);
+            all.extend(recipe.parameters.clone());
+            Value::Object(all).to_string()
+        });
+        let messages =
+            (!recipe.messages.is_empty()).then(|| Value::Array(recipe.messages).to_string());
+        for (kind, texts) in [
+            one(Kind::Template, recipe.template),
+            one(Kind::System, recipe.system),
+            one(Kind::Parameters, parameters),
+            one(Kind::Messages, messages),
+            (Kind::License, recipe.licenses),
+        ] {
+            if texts.is_empty() {
+                continue;
+            }
+            layers.retain(|layer| layer.kind() != kind);
+            for text in texts.iter().filter(|text| !text.is_empty()) {
+                if text.len() as u64 > MAX_TEXT {
+                    let found = text.len();
+                    return Err(Error::Recipe(format!(
+                        "a text has {found} bytes, allowed: at most {MAX_TEXT}"
+                    )));
+                }
+                let digest = self.store.put(text.as_bytes())?;
+                tell(format!("creating new layer {digest}"));
+                layers.push(Layer::new(kind, &digest, text.len() as u64));
+            }
+        }
+        let config = match config {
+            Some(config) => config,
+            None => {
+                let text = r#"{"model_format":"gguf"}"#;
+                let digest = self.store.put(text.as_bytes())?;
+                Layer::new(Kind::Other, &digest, text.len() as u64)
+            }
+        };
+        tell("writing manifest".to_owned());
+        self.store
+            .put_manifest(name, &Manifest::new(config, layers))?;
+        Ok(())
+    }
+
+    /// Gives a model another name, too.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be stored.
+    pub fn copy(&self, from: &str, to: &Name) -> Result<(), Error> {
+        let recipe = Recipe {
+            from: Some(from.to_owned()),
+            ..Recipe::default()
+        };
+        self.make(to, recipe, &|_| {})
+    }
+
+    /// Removes a model, and what it alone had.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be removed.
+    pub fn delete(&self, name: &str) -> Result<(), Error> {
+        let model = self.find(name)?;
+        let whole = Name::parse(name).ok_or_else(|| Error::NotFound {
+            name: name.to_owned(),
+        })?;
+        if self.is_built_in(&model) {
+            let text = format!("{name:?} came with the box and cannot be deleted");
+            return Err(Error::Recipe(text));
+        }
+        if model.made.digest.is_empty() {
+            let path = model.path;
+            return fs::remove_file(&path).map_err(|source| {
+                Error::Store(StoreError::Io {
+                    act: "remove",
+                    path,
+                    source,
+                })
+            });
+        }
+        Ok(self.store.remove(&whole)?)
+    }
+
+    /// The layer of an uploaded file, which must be a model.
+    fn uploaded(&self, digest: &Digest, tell: &dyn Fn(String)) -> Result<Layer, Error> {
+        let Some(length) = self.store.length(digest) else {
+            return Err(Error::Recipe(format!(
+                "blob {digest} is not here: upload it first"
+            )));
+        };
+        tell("parsing GGUF".to_owned());
+        let path = self.store.blob(digest);
+        let opened = fs::File::open(&path).map_err(|source| Error::Read {
+            path: digest.to_string(),
+            source,
+        })?;
+        gguf::File::read(std::io::BufReader::new(opened), length)
+            .map_err(|error| Error::Recipe(format!("blob {digest} is no model: {error}")))?;
+        tell(format!("using existing layer {digest}"));
+        Ok(Layer::new(Kind::Model, digest, length))
+    }
+
+    /// The layers of a model that is here; a plain file becomes a blob.
+    fn layers_of(
+        &self,
+        from: &str,
+        tell: &dyn Fn(String),
+    ) -> Result<(Vec<Layer>, Option<Layer>), Error> {
+        let model: Model = self.find(from)?;
+        let name = Name::parse(from).ok_or_else(|| Error::Name {
+            name: from.to_owned(),
+        })?;
+        if !model.made.digest.is_empty()
+            && let Ok(Some((manifest, _, _))) = self.store.manifest(&name)
+        {
+            for digest in manifest.digests() {
+                tell(format!("using existing layer {digest}"));
+            }
+            let config = manifest.config().clone();
+            return Ok((manifest.layers, Some(config)));
+        }
+        let digest = self.store.take_in(&model.path)?;
+        Ok((vec![self.uploaded(&digest, tell)?], None))
+    }
+
+    fn parameters_of(&self, layers: &[Layer]) -> Map<String, Value> {
+        let mut kinds = layers
+            .iter()
+            .filter(|layer| layer.kind() == Kind::Parameters);
+        let digest = kinds.next().and_then(Layer::digest);
+        let text = digest.and_then(|digest| self.store.text(&digest, MAX_TEXT).ok());
+        text.and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default()
+    }
+}
