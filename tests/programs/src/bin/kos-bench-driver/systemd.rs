@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,6 +23,8 @@ const NAME: &str = "org.freedesktop.systemd1";
 const QUEUE: usize = 16_384;
 /// How long the end of a job is waited for before the list is asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// The longest that is waited for what it does by itself.
+const SETTLE: Duration = Duration::from_secs(20);
 /// Larger than any answer to these questions.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -97,8 +99,10 @@ impl Systemd {
     /// Waits until nothing is left to do.
     pub async fn settled(&self) -> Result<()> {
         let mut jobs = self.jobs();
-        // An array's length comes first: no bytes, no jobs.
-        while self.call("ListJobs", &()).await?.get(..4) != Some(&[0; 4]) {
+        let ends = Instant::now() + SETTLE;
+        // An array's length comes first: no bytes, no jobs. One of its own may wait for a device that
+        // never comes; it keeps nothing from running.
+        while self.call("ListJobs", &()).await?.get(..4) != Some(&[0; 4]) && Instant::now() < ends {
             // Not every job that is listed tells its end: a hundred stops at once left one that did
             // not. This is outside of what is measured.
             if let Ok(ended) = tokio::time::timeout(ASK_AGAIN, jobs.next()).await {
