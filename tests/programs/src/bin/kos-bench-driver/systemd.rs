@@ -23,6 +23,8 @@ const NAME: &str = "org.freedesktop.systemd1";
 const QUEUE: usize = 16_384;
 /// How long the end of a job is waited for before the list is asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How long an answer is waited for before the question is asked again.
+const ANSWER: Duration = Duration::from_secs(2);
 /// The longest that is waited for what it does by itself.
 const SETTLE: Duration = Duration::from_secs(20);
 /// Larger than any answer to these questions.
@@ -100,9 +102,16 @@ impl Systemd {
     pub async fn settled(&self) -> Result<()> {
         let mut jobs = self.jobs();
         let ends = Instant::now() + SETTLE;
-        // An array's length comes first: no bytes, no jobs. One of its own may wait for a device that
-        // never comes; it keeps nothing from running.
-        while self.call("ListJobs", &()).await?.get(..4) != Some(&[0; 4]) && Instant::now() < ends {
+        while Instant::now() < ends {
+            // A first question that systemd reads together with the end of the greeting waits there until
+            // more comes.
+            let asked = tokio::time::timeout(ANSWER, self.call("ListJobs", &()));
+            let Ok(listed) = asked.await else { continue };
+            // An array's length comes first: no bytes, no jobs. A job of systemd's own may wait for a
+            // device that never comes; it keeps nothing from running.
+            if listed?.get(..4) == Some(&[0; 4]) {
+                break;
+            }
             // Not every job that is listed tells its end: a hundred stops at once left one that did
             // not. This is outside of what is measured.
             if let Ok(ended) = tokio::time::timeout(ASK_AGAIN, jobs.next()).await {
