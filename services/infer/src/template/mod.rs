@@ -1,5 +1,8 @@
 //! Chat templates: the Jinja text in a model's file that makes one prompt of many messages.
 
+mod json;
+mod python;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use serde_json::Value as Json;
@@ -100,13 +103,14 @@ impl Template {
             .build()?;
         environment.set_syntax(syntax);
         environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python::method);
+        environment.add_test("iterable", python::is_iterable);
         environment.add_function("raise_exception", raise);
         environment.add_function("strftime_now", |format: &str| {
             crate::clock::strftime(format)
         });
-        environment.add_template_owned("chat", source.to_owned())?;
+        environment.add_filter("tojson", json::tojson);
+        environment.add_template_owned("chat", without_marks(source))?;
         Ok(Self {
             environment,
             begin: marks.0.to_owned(),
@@ -137,6 +141,28 @@ impl Template {
         };
         self.environment.get_template("chat")?.render(all)
     }
+}
+
+/// `{% generation %}` marks what the assistant said for those who train on it: nothing to render.
+fn without_marks(source: &str) -> String {
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(length) = rest[start..].find("%}") else {
+            break;
+        };
+        let tag = &rest[start..start + length + 2];
+        let inner = tag[2..tag.len() - 2].trim_matches(|c| c == '-' || c == '+');
+        text.push_str(&rest[..start]);
+        match inner.trim() {
+            "generation" => text.push_str(&tag.replacen("generation", "if true", 1)),
+            "endgeneration" => text.push_str(&tag.replacen("endgeneration", "endif", 1)),
+            _ => text.push_str(tag),
+        }
+        rest = &rest[start + tag.len()..];
+    }
+    text.push_str(rest);
+    text
 }
 
 /// JSON as templates have it.
@@ -219,7 +245,7 @@ mod tests {
         };
         assert_eq!(
             template.render(&conversation).unwrap().replace(' ', ""),
-            r#"{"function":{"name":"f"},"type":"function"}f({"a":2,"z":1.5})g<think></think>"#
+            r#"{"type":"function","function":{"name":"f"}}f({"a":2,"z":1.5})g<think></think>"#
         );
     }
 
