@@ -137,6 +137,15 @@ pub struct Metadata {
     entries: BTreeMap<String, Value>,
 }
 
+impl FromIterator<(String, Value)> for Metadata {
+    /// Of entries that come from elsewhere; of two with the same key the last one counts.
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(entries: I) -> Self {
+        Self {
+            entries: entries.into_iter().collect(),
+        }
+    }
+}
+
 impl Metadata {
     pub(super) fn read<R: Read>(reader: &mut Reader<R>, count: u64) -> Result<Self, Error> {
         let mut entries = BTreeMap::new();

@@ -52,6 +52,8 @@ pub struct Attention {
     pub window: Option<usize>,
     /// Scores are bent to stay below it (Gemma 2); None for not at all.
     pub cap: Option<f32>,
+    /// Whether a token sees those after it, too (encoders).
+    pub both_ways: bool,
 }
 
 /// One sequence's part of a batch.
@@ -113,10 +115,10 @@ impl Attention {
     }
 
     /// Attends from each new token (`queries`: rows × heads × width, already turned) to those
-    /// before it and itself, into `out` of the same shape.
+    /// before it and itself, or to all of its sequence, into `out` of the same shape.
     ///
     /// # Panics
-    /// When a stretch has too few pages or rows beyond the batch.
+    /// When a stretch has too few pages or rows beyond the batch, or there is a window both ways.
     pub fn run(
         &self,
         pool: &Pool,
@@ -129,6 +131,10 @@ impl Attention {
         assert_eq!(queries.len(), out.len(), "as many numbers");
         assert!(self.width.is_multiple_of(8), "heads of whole groups");
         assert!(self.heads.is_multiple_of(self.kv_heads), "heads in groups");
+        assert!(
+            !self.both_ways || self.window.is_none(),
+            "no window both ways"
+        );
         let mut parts = Vec::new();
         for stretch in stretches {
             assert!(stretch.rows.end * row <= queries.len(), "rows of the batch");
@@ -194,7 +200,10 @@ unsafe fn attend<L: Lanes, N: Number>(part: &Part<'_>) {
     let rows = part.tokens.len() * (shape.heads / shape.kv_heads);
     // Tokens that this part's last one sees.
     let before = part.stretch.seen + (part.tokens.start - part.stretch.rows.start);
-    let total = before + part.tokens.len();
+    let total = match shape.both_ways {
+        true => part.stretch.seen + part.stretch.rows.len(),
+        false => before + part.tokens.len(),
+    };
     let first = match shape.window {
         Some(window) => (before + 1).saturating_sub(window) / PAGE,
         None => 0,
@@ -221,7 +230,10 @@ unsafe fn attend<L: Lanes, N: Number>(part: &Part<'_>) {
         }
         let group = shape.heads / shape.kv_heads;
         for (row, scores) in scores.chunks_exact_mut(stride).enumerate() {
-            let sees = before + row / group + 1 - first * PAGE;
+            let sees = match shape.both_ways {
+                true => total,
+                false => before + row / group + 1 - first * PAGE,
+            };
             let hidden = match shape.window {
                 Some(window) => sees.saturating_sub(window),
                 None => 0,

@@ -32,7 +32,7 @@ use isa::for_isa;
 pub use matrix::{Matrix, Product};
 pub use packing::unpacked;
 pub use pool::Pool;
-pub use vectors::{add, gelu_product, rms_norm, silu_product, softmax};
+pub use vectors::{add, gelu_exact, gelu_product, layer_norm, rms_norm, silu_product, softmax};
 
 #[cfg(test)]
 mod tests;

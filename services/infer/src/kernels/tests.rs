@@ -253,11 +253,12 @@ fn attended(
 fn attention_is_what_its_definition_says() {
     let mut numbers = Numbers(4);
     let pool = Pool::new(2).unwrap();
-    for (window, cap, keep) in [
-        (None, None, Keep::Halves),
-        (None, None, Keep::Floats),
-        (Some(70), None, Keep::Halves),
-        (None, Some(2.0), Keep::Halves),
+    for (window, cap, keep, both_ways) in [
+        (None, None, Keep::Halves, false),
+        (None, None, Keep::Floats, false),
+        (Some(70), None, Keep::Halves, false),
+        (None, Some(2.0), Keep::Halves, false),
+        (None, None, Keep::Floats, true),
     ] {
         let shape = Attention {
             heads: 6,
@@ -267,6 +268,7 @@ fn attention_is_what_its_definition_says() {
             scale: 0.25,
             window,
             cap,
+            both_ways,
         };
         let kv = shape.kv_heads * shape.width;
         // Two sequences in one batch: one that goes on after 150 tokens, one that begins.
@@ -313,7 +315,11 @@ fn attention_is_what_its_definition_says() {
             for (stretch, (keys, values)) in stretches.iter().zip(&sequences) {
                 for (index, row) in stretch.rows.clone().enumerate() {
                     let token = stretch.seen + index;
-                    let exact = attended(&shape, &queries, keys, values, token, row);
+                    let sees = match both_ways {
+                        true => keys.len() / kv - 1,
+                        false => token,
+                    };
+                    let exact = attended(&shape, &queries, keys, values, sees, row);
                     let found = &out[row * shape.heads * shape.width..];
                     for (found, exact) in found.iter().zip(exact) {
                         let allowed = if keep == Keep::Floats { 1e-5 } else { 2e-3 };

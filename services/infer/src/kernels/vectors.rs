@@ -60,6 +60,58 @@ unsafe fn norm<L: Lanes>(floats: &[f32], weights: &[f32], epsilon: f32, out: &mu
     }
 }
 
+/// Shifts each row of `floats` to a mean of zero and scales it to a deviation of one, in place; then by
+/// `weights` and `bias`.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn layer_norm(
+    pool: &Pool,
+    isa: Isa,
+    floats: &mut [f32],
+    weights: &[f32],
+    bias: &[f32],
+    epsilon: f32,
+) {
+    assert_eq!(weights.len(), bias.len(), "as many numbers");
+    let columns = weights.len();
+    assert!(floats.len().is_multiple_of(columns), "whole rows");
+    let pieces = super::matrix::Pieces::new(floats, columns);
+    rows(pool, pieces.len(), columns, &|row| {
+        // SAFETY: each row is taken once.
+        let row = unsafe { pieces.take(row) };
+        // SAFETY: the set was found on this machine.
+        unsafe {
+            for_isa!(isa, center(row, weights, bias, epsilon): (&mut [f32], &[f32], &[f32], f32))
+        }
+    });
+}
+
+#[inline(always)]
+unsafe fn center<L: Lanes>(row: &mut [f32], weights: &[f32], bias: &[f32], epsilon: f32) {
+    let count = row.len() as f32;
+    let mean = sum(row, |float| float) / count;
+    let variance = sum(row, |float| (float - mean) * (float - mean)) / count;
+    let scale = 1.0 / (variance + epsilon).sqrt();
+    for ((float, weight), bias) in row.iter_mut().zip(weights).zip(bias) {
+        *float = (*float - mean) * scale * weight + bias;
+    }
+}
+
+/// The sum of what `of` makes of each number, in eight sums, so that no number waits for the one before.
+#[inline(always)]
+fn sum(floats: &[f32], of: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0.0; 8];
+    let eights = floats.chunks_exact(8);
+    let rest: f32 = eights.remainder().iter().map(|&float| of(float)).sum();
+    for eight in eights {
+        for (sum, &float) in sums.iter_mut().zip(eight) {
+            *sum += of(float);
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
 /// Adds `more` to `floats`.
 pub fn add(floats: &mut [f32], more: &[f32]) {
     for (float, more) in floats.iter_mut().zip(more) {
@@ -104,6 +156,36 @@ pub fn gelu_product(pool: &Pool, isa: Isa, gate: &mut [f32], up: &[f32], columns
         // SAFETY: the set was found on this machine.
         unsafe { for_isa!(isa, gelu(gate, up): (&mut [f32], &[f32])) }
     });
+}
+
+/// gelu of each number, by the error function, in place; rows of `columns`.
+pub fn gelu_exact(pool: &Pool, isa: Isa, floats: &mut [f32], columns: usize) {
+    let pieces = super::matrix::Pieces::new(floats, columns);
+    rows(pool, pieces.len(), columns, &|row| {
+        // SAFETY: each row is taken once.
+        let row = unsafe { pieces.take(row) };
+        // SAFETY: the set was found on this machine.
+        unsafe { for_isa!(isa, gelu_row(row): (&mut [f32])) }
+    });
+}
+
+#[inline(always)]
+unsafe fn gelu_row<L: Lanes>(row: &mut [f32]) {
+    for float in row {
+        *float = 0.5 * *float * (1.0 + error_function(*float * std::f32::consts::FRAC_1_SQRT_2));
+    }
+}
+
+/// The error function, within 4e-7: formula 7.1.26 of Abramowitz and Stegun.
+#[inline(always)]
+fn error_function(x: f32) -> f32 {
+    let size = x.abs();
+    let t = 1.0 / (1.0 + 0.327_591_1 * size);
+    let mut series = 1.061_405_4;
+    for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        series = series * t + coefficient;
+    }
+    (1.0 - series * t * exponential(-size * size)).copysign(x)
 }
 
 fn product(
@@ -192,6 +274,53 @@ mod tests {
             let x = step as f32 / 100.0;
             let (found, exact) = (f64::from(exponential(x)), f64::from(x).exp());
             assert!((found / exact - 1.0).abs() < 3e-7, "{x}: {found} {exact}");
+        }
+    }
+
+    #[test]
+    fn the_error_function_is_one() {
+        // Python: math.erf(x)
+        for (x, exact) in [
+            (0.0, 0.0),
+            (1e-3, 0.001_128_379),
+            (0.1, 0.112_462_92),
+            (0.5, 0.520_499_9),
+            (1.0, 0.842_700_8),
+            (-1.5, -0.966_105_15),
+            (2.5, 0.999_593),
+            (9.0, 1.0),
+            (-40.0, -1.0),
+        ] {
+            let found = error_function(x);
+            assert!((found - exact).abs() < 4e-7, "{x}: {found} {exact}");
+        }
+    }
+
+    #[test]
+    fn rows_are_centered() {
+        let pool = Pool::new(1).unwrap();
+        for columns in [3, 8, 21] {
+            let numbers =
+                |step: f32| (0..columns).map(move |i| (i as f32 * step).sin() * 3.0 + 1.0);
+            let row: Vec<f32> = numbers(1.7).collect();
+            let (weights, bias): (Vec<f32>, Vec<f32>) = numbers(0.3).zip(numbers(2.1)).unzip();
+            let count = f64::from(columns as u32);
+            let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
+            let squares = row.iter().map(|&x| (f64::from(x) - mean).powi(2));
+            let scale = 1.0 / (squares.sum::<f64>() / count + 1e-5).sqrt();
+            for isa in Isa::all() {
+                let mut found = row.repeat(2);
+                layer_norm(&pool, isa, &mut found, &weights, &bias, 1e-5);
+                for (place, found) in found.iter().enumerate() {
+                    let place = place % columns;
+                    let exact = (f64::from(row[place]) - mean) * scale;
+                    let exact = exact * f64::from(weights[place]) + f64::from(bias[place]);
+                    assert!(
+                        (f64::from(*found) - exact).abs() < 1e-5,
+                        "{isa}: {found} {exact}"
+                    );
+                }
+            }
         }
     }
 

@@ -39,6 +39,19 @@ impl Cache {
         }
     }
 
+    /// A cache that holds nothing, for who computes without one.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            pages: Vec::new(),
+            tokens: 0,
+            limit: 0,
+            layers: 0,
+            keep: Keep::Halves,
+            page_words: 0,
+        }
+    }
+
     /// How it keeps keys and values.
     #[must_use]
     pub fn keep(&self) -> Keep {

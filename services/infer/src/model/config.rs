@@ -100,7 +100,11 @@ impl Config {
         };
         if keys.number("expert_count")?.unwrap_or(0) > 0 {
             let what = keys.name("expert_count");
-            return Err(unsupported(what, "above 0", "0 (no mixture of experts)"));
+            return Err(Error::unsupported(
+                what,
+                "above 0",
+                "0 (no mixture of experts)",
+            ));
         }
         let gemma = architecture.starts_with("gemma");
         let embedding = keys.dimension("embedding_length")?;
@@ -110,7 +114,7 @@ impl Config {
             Some(_) => keys.dimension("attention.head_count_kv")?,
         };
         if heads % kv_heads != 0 {
-            return Err(unsupported(
+            return Err(Error::unsupported(
                 keys.name("attention.head_count_kv"),
                 kv_heads,
                 format!("a divisor of the {heads} heads"),
@@ -121,7 +125,7 @@ impl Config {
             None if embedding % heads == 0 => embedding / heads,
             None => {
                 let allowed = format!("a divisor of the embedding length {embedding}");
-                return Err(unsupported(
+                return Err(Error::unsupported(
                     keys.name("attention.head_count"),
                     heads,
                     allowed,
@@ -131,7 +135,7 @@ impl Config {
         let values = keys.number("attention.value_length")?.unwrap_or(head_width);
         if values != head_width || head_width % 8 != 0 {
             let allowed = format!("the keys' width {head_width}, which must be a multiple of 8");
-            return Err(unsupported(
+            return Err(Error::unsupported(
                 keys.name("attention.value_length"),
                 values,
                 allowed,
@@ -140,7 +144,7 @@ impl Config {
         let rope_width = keys.number("rope.dimension_count")?.unwrap_or(head_width);
         if rope_width == 0 || rope_width > head_width || rope_width % 2 != 0 {
             let allowed = format!("an even number up to the head's width {head_width}");
-            return Err(unsupported(
+            return Err(Error::unsupported(
                 keys.name("rope.dimension_count"),
                 rope_width,
                 allowed,
@@ -149,11 +153,11 @@ impl Config {
         let epsilon = keys.name("attention.layer_norm_rms_epsilon");
         let norm_epsilon = required(&epsilon, metadata.float(&epsilon)?)?;
         if !(0.0..1.0).contains(&norm_epsilon) {
-            return Err(unsupported(epsilon, norm_epsilon, "from 0 to 1"));
+            return Err(Error::unsupported(epsilon, norm_epsilon, "from 0 to 1"));
         }
         let rope_base = keys.float("rope.freq_base")?.unwrap_or(10000.0);
         if rope_base <= 1.0 {
-            return Err(unsupported(
+            return Err(Error::unsupported(
                 keys.name("rope.freq_base"),
                 rope_base,
                 "more than 1",
@@ -168,7 +172,7 @@ impl Config {
             if found > 0.0 {
                 Ok(Some(found as f32))
             } else {
-                Err(unsupported(keys.name(key), found, "more than 0"))
+                Err(Error::unsupported(keys.name(key), found, "more than 0"))
             }
         };
         // Of Gemma 2's largest, heads are narrower than embedding / heads, and scores are scaled by
@@ -194,7 +198,10 @@ impl Config {
             context: keys.dimension_below("context_length", usize::MAX)?,
             norm_epsilon: norm_epsilon as f32,
             rope_base,
-            rope_base_local: (architecture == "gemma3").then_some(10000.0),
+            rope_base_local: match architecture.as_str() {
+                "gemma3" => Some(keys.float("rope.freq_base_swa")?.unwrap_or(10000.0)),
+                _ => None,
+            },
             rope_scale: keys.rope_scale()?,
             rope_original: keys.number("rope.scaling.original_context_length")?,
             pairing: match architecture.as_str() {
@@ -211,13 +218,30 @@ impl Config {
             } else {
                 1.0
             },
-            attention_scale: 1.0 / (scaled_width as f32).sqrt(),
+            attention_scale: match keys.float("attention.scale")? {
+                Some(scale) if scale > 0.0 => scale as f32,
+                _ => 1.0 / (scaled_width as f32).sqrt(),
+            },
             attention_cap: cap("attn_logit_softcapping", 50.0)?,
             logit_cap: cap("final_logit_softcapping", 30.0)?,
             window: window.filter(|&window| window > 0),
             window_period,
             architecture,
         })
+    }
+
+    /// The same, of weights that are not stored as GGUF's converters order them: there, llama's query and
+    /// key rows are swapped so that neighbours are turned together.
+    #[must_use]
+    pub fn with_halves(mut self) -> Self {
+        self.pairing = Pairing::Halves;
+        self
+    }
+
+    /// Whether an architecture is a decoder that the engine has.
+    #[must_use]
+    pub fn knows(architecture: &str) -> bool {
+        ARCHITECTURES.contains(&architecture)
     }
 
     /// Width of all key heads together.
@@ -270,7 +294,7 @@ impl Keys<'_> {
         let name = self.name(key);
         let found = required(&name, self.metadata.number(&name)?)?;
         if found == 0 || found > limit {
-            return Err(unsupported(name, found, format!("1 to {limit}")));
+            return Err(Error::unsupported(name, found, format!("1 to {limit}")));
         }
         Ok(found)
     }
@@ -290,21 +314,13 @@ impl Keys<'_> {
                 let linear = kind == "linear" || self.metadata.get(&key).is_none();
                 Ok(if linear { factor } else { 1.0 })
             }
-            ("none" | "linear", Some(factor)) => Err(unsupported(
+            ("none" | "linear", Some(factor)) => Err(Error::unsupported(
                 self.name("rope.scaling.factor"),
                 factor,
                 "more than 0",
             )),
             ("linear", None) => Ok(1.0),
-            (other, _) => Err(unsupported(key, other, "none, linear, longrope")),
+            (other, _) => Err(Error::unsupported(key, other, "none, linear, longrope")),
         }
-    }
-}
-
-fn unsupported(what: String, found: impl ToString, allowed: impl Into<String>) -> Error {
-    Error::Unsupported {
-        what,
-        found: found.to_string(),
-        allowed: allowed.into(),
     }
 }

@@ -4,9 +4,9 @@ use std::sync::{Mutex, PoisonError};
 
 use super::layer::Layer;
 use super::rope::Rope;
-use super::{Activation, Cache, Config, Error, Linear, Tensors};
+use super::{Activation, Cache, Config, Error, Linear, Tensors, multiply};
 use crate::kernels::{
-    Attention, Isa, Keep, Matrix, Pool, Product, Stretch, add, gelu_product, rms_norm, silu_product,
+    Attention, Isa, Keep, Matrix, Pool, Stretch, add, gelu_product, rms_norm, silu_product,
 };
 
 /// A loaded model.
@@ -155,6 +155,27 @@ impl Decoder {
     /// # Panics
     /// When a part has no tokens or no room for them.
     pub fn forward(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Result<Vec<f32>, Error> {
+        let rows = self.rows(pool, parts)?;
+        self.logits(pool, &rows)
+    }
+
+    /// As [`Self::forward`], but what is returned for each token wanted is its state, normed as before
+    /// the logits: as many numbers as the embedding has.
+    ///
+    /// # Errors
+    /// When the weights cannot be read.
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn states(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Result<Vec<f32>, Error> {
+        let rows = self.rows(pool, parts)?;
+        let mut normed = vec![0.0; rows.len()];
+        self.norm(pool, &rows, &self.norm, &mut normed);
+        Ok(normed)
+    }
+
+    /// Reads the parts' tokens; returns the stream's rows of those that are wanted.
+    fn rows(&self, pool: &Pool, parts: &mut [Part<'_>]) -> Result<Vec<f32>, Error> {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let config = &self.config;
         let keep = parts.first().map_or(Keep::Halves, |part| part.cache.keep());
@@ -225,6 +246,7 @@ impl Decoder {
                 scale: config.attention_scale,
                 window,
                 cap: config.attention_cap,
+                both_ways: false,
             };
             self.norm(pool, stream, &layer.attention_norm, normed);
             let inputs = [
@@ -294,7 +316,7 @@ impl Decoder {
             };
             last.extend_from_slice(&stream[wanted.start * embedding..wanted.end * embedding]);
         }
-        self.logits(pool, &last)
+        Ok(last)
     }
 
     /// The logits of rows of the stream.
@@ -357,18 +379,6 @@ impl Decoder {
         rows: &[f32],
         outs: [(&Linear, &mut [f32]); N],
     ) -> Result<(), Error> {
-        let mut linears = Vec::with_capacity(N);
-        let mut products = outs.map(|(linear, out)| {
-            linears.push(linear);
-            Product {
-                matrix: &linear.matrix,
-                out,
-            }
-        });
-        Matrix::multiply(pool, self.isa, rows, &mut products).map_err(Error::Weights)?;
-        for (linear, product) in linears.iter().zip(&mut products) {
-            linear.add_bias(product.out);
-        }
-        Ok(())
+        multiply(pool, self.isa, rows, outs)
     }
 }

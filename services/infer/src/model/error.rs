@@ -61,3 +61,17 @@ pub enum Error {
     #[error("cannot read the model's weights")]
     Weights(#[source] std::io::Error),
 }
+
+impl Error {
+    pub(super) fn unsupported(
+        what: String,
+        found: impl ToString,
+        allowed: impl Into<String>,
+    ) -> Self {
+        Self::Unsupported {
+            what,
+            found: found.to_string(),
+            allowed: allowed.into(),
+        }
+    }
+}

@@ -76,6 +76,18 @@ impl Rope {
         })
     }
 
+    /// Frequencies of `base` for whole heads, of which nothing is stretched.
+    #[must_use]
+    pub fn plain(head_width: usize, base: f64, pairing: Pairing) -> Self {
+        let frequency = |pair: usize| base.powf(-2.0 * pair as f64 / head_width as f64);
+        Self {
+            frequencies: (0..head_width / 2).map(frequency).collect(),
+            magnitude: 1.0,
+            pairing,
+            head_width,
+        }
+    }
+
     /// The angles of these positions.
     pub fn angles(&self, positions: impl Iterator<Item = usize>) -> Angles {
         let (mut cosines, mut sines) = (Vec::new(), Vec::new());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Error;
 use crate::gguf::{self, Kind};
-use crate::kernels::{Matrix, unpacked};
+use crate::kernels::{Isa, Matrix, Pool, Product, unpacked};
 
 /// Where a tensor lies.
 #[derive(Debug, Clone)]
@@ -73,6 +73,14 @@ pub trait Tensors {
     /// # Errors
     /// When it is missing, of another shape, or unreadable.
     fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, Error> {
+        self.stored_vector(name, length)
+    }
+
+    /// A vector as it is stored.
+    ///
+    /// # Errors
+    /// As [`Self::vector`].
+    fn stored_vector(&self, name: &str, length: usize) -> Result<Vec<f32>, Error> {
         let stored = self.shaped(name, &[length])?;
         let mut bytes = vec![0; stored.format.row_bytes(length)];
         let read = stored.file.read_exact_at(&mut bytes, stored.offset);
@@ -100,18 +108,26 @@ pub trait Tensors {
     /// # Errors
     /// When it is missing, or of another shape.
     fn shaped(&self, name: &str, shape: &[usize]) -> Result<Stored, Error> {
-        let stored = self.find(name).ok_or_else(|| Error::Missing {
-            name: name.to_owned(),
-        })?;
-        if stored.shape == shape {
-            return Ok(stored);
-        }
-        Err(Error::Shape {
-            name: name.to_owned(),
-            found: stored.shape,
-            allowed: shape.to_vec(),
-        })
+        found(self.find(name), name, shape)
     }
+}
+
+/// What was found under a name, if it is a tensor of this shape.
+///
+/// # Errors
+/// When nothing was found, or a tensor of another shape.
+pub fn found(stored: Option<Stored>, name: &str, shape: &[usize]) -> Result<Stored, Error> {
+    let stored = stored.ok_or_else(|| Error::Missing {
+        name: name.to_owned(),
+    })?;
+    if stored.shape == shape {
+        return Ok(stored);
+    }
+    Err(Error::Shape {
+        name: name.to_owned(),
+        found: stored.shape,
+        allowed: shape.to_vec(),
+    })
 }
 
 /// A matrix, and what is added to its product.
@@ -125,13 +141,35 @@ pub struct Linear {
 
 impl Linear {
     /// Adds the bias to each row of `out`.
-    pub(super) fn add_bias(&self, out: &mut [f32]) {
+    fn add_bias(&self, out: &mut [f32]) {
         if let Some(bias) = &self.bias {
             for row in out.chunks_exact_mut(bias.len()) {
                 crate::kernels::add(row, bias);
             }
         }
     }
+}
+
+/// Multiplies rows with several matrices of as many columns, and adds what is added.
+pub(super) fn multiply<const N: usize>(
+    pool: &Pool,
+    isa: Isa,
+    rows: &[f32],
+    outs: [(&Linear, &mut [f32]); N],
+) -> Result<(), Error> {
+    let mut linears = Vec::with_capacity(N);
+    let mut products = outs.map(|(linear, out)| {
+        linears.push(linear);
+        Product {
+            matrix: &linear.matrix,
+            out,
+        }
+    });
+    Matrix::multiply(pool, isa, rows, &mut products).map_err(Error::Weights)?;
+    for (linear, product) in linears.iter().zip(&mut products) {
+        linear.add_bias(product.out);
+    }
+    Ok(())
 }
 
 /// The tensors of a GGUF file.
