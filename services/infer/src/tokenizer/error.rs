@@ -56,6 +56,19 @@ pub enum Error {
         /// The limit.
         allowed: usize,
     },
+    /// A `tokenizer.json` that is none.
+    #[error("it is no tokenizer: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A part of it that the engine does not have.
+    #[error("'{what}' is {found}, allowed: {allowed}")]
+    Part {
+        /// Which.
+        what: String,
+        /// What the file says.
+        found: String,
+        /// What would do.
+        allowed: String,
+    },
     /// The splitting pattern failed.
     #[error("the text cannot be split into words: {0}")]
     Split(Box<fancy_regex::Error>),

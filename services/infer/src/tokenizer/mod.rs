@@ -3,13 +3,15 @@
 //! A text goes through four rooms: [`special`] finds the tokens that stand for themselves,
 //! [`normalize`] changes characters, [`split`] cuts words, and one of four models makes tokens of
 //! them: [`pairs`] (BPE), [`pieces`] (SentencePiece with scores), [`words`] (WordPiece) and
-//! [`unigram`]. [`read`] builds all that from GGUF metadata as llama.cpp understands it.
+//! [`unigram`]. [`read`] builds all that from GGUF metadata as llama.cpp understands it, [`json`] from
+//! Hugging Face's files.
 //!
 //! What they must never do: take more than about n log n steps, or trust a number in a file.
 
 mod bytes;
 mod charsmap;
 mod error;
+mod json;
 mod merge;
 mod normalize;
 mod pairs;
@@ -25,6 +27,7 @@ mod vocabulary;
 mod words;
 
 pub use error::Error;
+pub use json::Facts;
 pub use stream::Utf8Stream;
 pub use vocabulary::{Entry, Kind, Vocabulary};
 
@@ -69,6 +72,20 @@ impl Tokenizer {
         read::read(metadata)
     }
 
+    /// Builds the tokenizer that a `tokenizer.json` describes; `facts` are from the files beside it.
+    ///
+    /// # Errors
+    /// When it is damaged, or has a part that nothing here does the work of.
+    pub fn read_json(json: &[u8], facts: &Facts) -> Result<Self, Error> {
+        json::read(json, facts)
+    }
+
+    /// The tokens that every text ends with.
+    #[must_use]
+    pub fn after(&self) -> &[u32] {
+        &self.after
+    }
+
     /// The vocabulary.
     #[must_use]
     pub fn vocabulary(&self) -> &Vocabulary {
@@ -101,19 +118,21 @@ impl Tokenizer {
     /// As [`Self::encode`].
     pub fn encode_part(&self, text: &str, control: bool) -> Result<Vec<u32>, Error> {
         let mut tokens = Vec::new();
-        for part in self.special.parts(text, control) {
+        for (place, part) in self.special.parts(text, control).into_iter().enumerate() {
             match part {
                 Part::Token(token) => tokens.push(token),
-                Part::Text(text) => self.encode_text(text, &mut tokens)?,
+                Part::Text(text) => self.encode_text(text, place == 0, &mut tokens)?,
             }
         }
         Ok(tokens)
     }
 
-    fn encode_text(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
+    /// The tokens of a part without marks; `first`: whether the text begins with it.
+    fn encode_text(&self, text: &str, first: bool, tokens: &mut Vec<u32>) -> Result<(), Error> {
         let normalized = self
             .normalizers
             .iter()
+            .filter(|normalizer| first || !normalizer.is_for_the_first())
             .fold(Cow::Borrowed(text), |text, normalizer| {
                 normalizer.apply(text)
             });

@@ -25,13 +25,37 @@ pub(super) enum Normalizer {
     Replace { from: String, to: String },
     /// A text before the text, unless that is empty.
     Prepend(String),
+    /// A text before the text, unless it begins so; or only before the whole text's first part.
+    Begin { with: String, only_first: bool },
+    /// Unicode's ways to write the same letter.
+    Form(Form),
     /// SentencePiece's table.
     Charsmap(Charsmap),
     /// SentencePiece's spaces: written as U+2581, one before the text, or only one between words.
     Spaces { prefix: bool, merge: bool },
 }
 
+/// A normalization form of Unicode.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    Composed,
+    Decomposed,
+    CompatibleComposed,
+    CompatibleDecomposed,
+}
+
 impl Normalizer {
+    /// Whether it changes only the part that a text begins with.
+    pub(super) fn is_for_the_first(&self) -> bool {
+        matches!(
+            self,
+            Self::Begin {
+                only_first: true,
+                ..
+            }
+        )
+    }
+
     /// Changes a text.
     pub(super) fn apply<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
         match self {
@@ -65,6 +89,14 @@ impl Normalizer {
             }
             Self::Replace { from, to } => text.replace(from.as_str(), to).into(),
             Self::Prepend(_) if text.is_empty() => text,
+            Self::Begin { with, .. } if text.starts_with(with.as_str()) => text,
+            Self::Begin { with, .. } => [with, &*text].concat().into(),
+            Self::Form(form) => match form {
+                Form::Composed => text.nfc().collect(),
+                Form::Decomposed => text.nfd().collect(),
+                Form::CompatibleComposed => text.nfkc().collect(),
+                Form::CompatibleDecomposed => text.nfkd().collect(),
+            },
             Self::Prepend(before) => [before, &*text].concat().into(),
             Self::Charsmap(charsmap) => {
                 let mut out = String::with_capacity(text.len());

@@ -127,6 +127,16 @@ impl Vocabulary {
         }
     }
 
+    /// These tokens end an answer, too; those that there are not are left out.
+    pub(super) fn also_ends(&mut self, tokens: &[u32]) {
+        let count = self.entries.len();
+        let known = tokens
+            .iter()
+            .copied()
+            .filter(|&token| (token as usize) < count);
+        self.ends.extend(known);
+    }
+
     pub(super) fn read(metadata: &Metadata) -> Result<Self, Error> {
         let texts = required(TOKENS, metadata.texts(TOKENS)?)?;
         if texts.is_empty() {

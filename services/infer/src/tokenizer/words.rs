@@ -9,6 +9,8 @@ use super::vocabulary::SPACE;
 pub(super) struct Words {
     /// Bytes of the longest token.
     longest: usize,
+    /// Characters of a word that is looked at; a longer one is unknown.
+    most: usize,
     unknown: Option<u32>,
 }
 
@@ -17,14 +19,21 @@ impl Words {
         let lengths = (0..vocabulary.len()).filter_map(|token| vocabulary.entry(token as u32));
         Self {
             longest: lengths.map(|entry| entry.text.len()).max().unwrap_or(0),
+            most: usize::MAX,
             unknown,
         }
+    }
+
+    /// The same, but a word of more than `most` characters is unknown.
+    pub(super) fn of_words_up_to(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// Encodes one word; one that does not come out whole is the unknown token.
     pub(super) fn encode(&self, word: &str, vocabulary: &Vocabulary, tokens: &mut Vec<u32>) {
         let before = tokens.len();
-        let whole = self.pieces(&[SPACE, word].concat(), vocabulary, tokens);
+        let short = word.len() <= self.most || word.chars().count() <= self.most;
+        let whole = short && self.pieces(&[SPACE, word].concat(), vocabulary, tokens);
         if !whole {
             tokens.truncate(before);
             tokens.extend(self.unknown);
