@@ -1,7 +1,7 @@
-//! The model engine: reads GGUF files, runs decoder models, and serves them in Ollama's HTTP
+//! The model engine: reads models, runs decoders and encoders, and serves them in Ollama's HTTP
 //! shape on a Unix socket.
 //!
-//! Rooms, from the file upwards: [`gguf`] reads and checks files, [`tokenizer`] and [`template`]
+//! Rooms, from the file upwards: [`gguf`] and [`safetensors`] read and check files, [`tokenizer`] and [`template`]
 //! turn text into tokens, [`model`] computes on [`kernels`], [`sampler`] chooses, [`constrain`] says
 //! among which, [`library`] knows the models directory, [`engine`] owns the one loaded model on its
 //! own thread, [`reading`] finds thinking and calls of tools in its text, [`http`] speaks to clients.
@@ -23,6 +23,7 @@ pub mod model;
 pub mod operator;
 pub mod options;
 pub mod reading;
+pub mod safetensors;
 pub mod sampler;
 pub mod template;
 pub mod tokenizer;

@@ -16,12 +16,13 @@ use kos_infer::{cpu, http};
 use kos_sdk::stop::Stop;
 
 const HELP: &str = "\
-Runs language models from GGUF files and serves them in Ollama's HTTP shape on a Unix socket.
+Runs language and embedding models and serves them in Ollama's HTTP shape on a Unix socket.
 
 Usage: kos-infer [OPTIONS]
 
 Options:
-  --models DIR          where the *.gguf files are [default: /data/models]
+  --models DIR          where the *.gguf files are, and directories with *.safetensors
+                        [default: /data/models]
   --built-in DIR        models that came with the box, for names that DIR above does not have
   --socket PATH         the socket to serve on [default: /run/kos/infer/infer.sock]
   --memory-limit BYTES  the most memory to take; K, M, G are powers of 1024

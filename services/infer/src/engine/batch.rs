@@ -46,6 +46,7 @@ pub(super) fn pass(
             }),
         }
     }
+    vectors(active, pool, loaded, &mut ended);
     let answering = active.iter().filter(|one| one.answers()).count();
     let mut prompt = if answering > 0 {
         BESIDE_OTHERS
@@ -55,7 +56,9 @@ pub(super) fn pass(
     let guesses = if active.len() == 1 { GUESSES } else { 0 };
     let mut turns = Vec::new();
     for one in &mut *active {
-        if one.answers() {
+        if one.vectors.is_some() {
+            turns.push(None);
+        } else if one.answers() {
             turns.push(Some(one.turn(usize::MAX, guesses)));
         } else if prompt > 0 {
             let turn = one.turn(prompt, 0);
@@ -76,10 +79,10 @@ pub(super) fn pass(
             })
         })
         .collect();
-    if parts.is_empty() {
+    let Some(decoder) = loaded.network.decoder().filter(|_| !parts.is_empty()) else {
         return ended;
-    }
-    let mut logits = match loaded.decoder.forward(pool, &mut parts) {
+    };
+    let mut logits = match decoder.forward(pool, &mut parts) {
         Ok(logits) => logits,
         Err(error) => {
             let failure = Failure::internal(&error);
@@ -97,7 +100,7 @@ pub(super) fn pass(
             going.push(one);
             continue;
         };
-        let (own, others) = rest.split_at_mut(rows(turn) * loaded.decoder.vocabulary());
+        let (own, others) = rest.split_at_mut(rows(turn) * decoder.vocabulary());
         rest = others;
         match one.take(loaded, turn, own) {
             None => going.push(one),
@@ -109,6 +112,31 @@ pub(super) fn pass(
     }
     *active = going;
     ended
+}
+
+/// Goes on with the vectors that are being made; takes those that ended out of `active`.
+fn vectors(active: &mut Vec<Generation>, pool: &Pool, loaded: &Loaded, ended: &mut Vec<Ended>) {
+    let mut place = 0;
+    while place < active.len() {
+        let one = &mut active[place];
+        let outcome = match &mut one.vectors {
+            None => None,
+            Some(vectors) => match vectors.step(pool, loaded) {
+                Err(failure) => Some(Err(failure)),
+                Ok(ready) => {
+                    let _ = one.job.events.send(Event::Vectors(ready));
+                    vectors.finished().then_some(Ok("stop"))
+                }
+            },
+        };
+        match outcome {
+            None => place += 1,
+            Some(outcome) => ended.push(Ended {
+                generation: active.remove(place),
+                outcome,
+            }),
+        }
+    }
 }
 
 /// Logits that a turn gets.

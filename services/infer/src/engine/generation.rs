@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::kept::Kept;
 use super::lookup::Lookup;
 use super::stops::Stops;
+use super::vectors::Vectors;
 use super::{Event, Failure, Job, Likelihood, Loaded, Prompt, Refusal, Summary, stopping};
 use crate::constrain::Constraint;
 use crate::kernels::Keep;
@@ -29,6 +30,8 @@ pub(super) struct Generation {
     stops: Stops,
     characters: Utf8Stream,
     lookup: Lookup,
+    /// The vectors that are wanted instead of an answer.
+    pub(super) vectors: Option<Vectors>,
     /// Tokens of the current pass that are only guessed.
     guessed: usize,
     load: Duration,
@@ -52,13 +55,22 @@ impl Generation {
         load: Duration,
     ) -> Result<Self, (Box<Job>, Failure)> {
         let context = loaded.context(job.settings.context);
-        let tokens = match checked_prompt(loaded, &job.prompt, context) {
-            Ok(tokens) => tokens,
-            Err(failure) => return Err((job, failure)),
+        let (tokens, vectors) = match &job.prompt {
+            Prompt::Embed(embedding) => match Vectors::new(embedding, loaded, context) {
+                Ok(vectors) => (Vec::new(), Some(vectors)),
+                Err(failure) => return Err((job, failure)),
+            },
+            prompt => match checked_prompt(loaded, prompt, context) {
+                Ok(tokens) => (tokens, None),
+                Err(failure) => return Err((job, failure)),
+            },
         };
         let mut sampler = Sampler::new(job.settings.sampling.clone());
         tokens.iter().for_each(|&token| sampler.saw(token));
-        let fresh = || Cache::new(loaded.decoder.config(), Keep::Halves, context);
+        let fresh = || match loaded.network.decoder() {
+            Some(decoder) => Cache::new(decoder.config(), Keep::Halves, context),
+            None => Cache::none(),
+        };
         Ok(Self {
             cache: kept.beginning(&tokens, context).unwrap_or_else(fresh),
             sampler,
@@ -68,7 +80,8 @@ impl Generation {
             characters: Utf8Stream::default(),
             lookup: Lookup::new(),
             guessed: 0,
-            prompt: tokens.len(),
+            prompt: vectors.as_ref().map_or(tokens.len(), Vectors::tokens),
+            vectors,
             tokens,
             context,
             load,
@@ -137,10 +150,8 @@ impl Generation {
         let guesses = &turn.tokens[turn.tokens.len() - self.guessed..];
         let mut right = 0;
         let mut ended = None;
-        for (index, logits) in logits
-            .chunks_exact_mut(loaded.decoder.vocabulary())
-            .enumerate()
-        {
+        let vocabulary = loaded.tokenizer.vocabulary().len();
+        for (index, logits) in logits.chunks_exact_mut(vocabulary).enumerate() {
             if let Some(constraint) = &mut self.constraint
                 && !constraint.mask(logits)
             {
@@ -237,7 +248,7 @@ impl Generation {
             total: self.load + (now - self.started),
             prompt_tokens: self.prompt,
             prompt: read - self.started,
-            answer_tokens: self.tokens.len() - self.prompt,
+            answer_tokens: self.tokens.len().saturating_sub(self.prompt),
             answer: now - read,
             context: self.tokens.clone(),
             ..Summary::empty(reason)
@@ -249,6 +260,11 @@ impl Generation {
 
 /// The prompt's tokens, if there are some and the context has room for an answer.
 fn checked_prompt(loaded: &Loaded, prompt: &Prompt, context: usize) -> Result<Vec<u32>, Failure> {
+    if loaded.network.decoder().is_none() {
+        let name = &loaded.model().name;
+        let text = format!("{name:?} makes vectors of texts, and does not support generate");
+        return Err(Failure::new(Refusal::Request, text));
+    }
     let tokens = prompt_tokens(loaded, prompt)?;
     if tokens.is_empty() {
         return Err(Failure::new(Refusal::Request, "the prompt has no tokens"));
@@ -260,7 +276,7 @@ fn checked_prompt(loaded: &Loaded, prompt: &Prompt, context: usize) -> Result<Ve
              which the answer takes at least one; the model's own limit is {})",
             tokens.len(),
             context - 1,
-            loaded.decoder.config().context,
+            loaded.network.context(),
         );
         return Err(Failure::new(Refusal::TooLong, text));
     }

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use super::network::Network;
 use super::{Failure, Refusal};
 use crate::constrain::{Piece, Pieces};
 use crate::gguf;
 use crate::kernels::Keep;
 use crate::library::Model;
 use crate::memory::{Limits, show_size};
-use crate::model::{Config, Decoder, Weights};
 use crate::template::{Template, describe};
 use crate::tokenizer::Tokenizer;
 
@@ -20,7 +20,7 @@ const WORKING_BYTES: u64 = 32 * 1024 * 1024;
 /// Everything that a generation needs.
 pub struct Loaded {
     model: Model,
-    pub(super) decoder: Decoder,
+    pub(super) network: Network,
     pub(super) tokenizer: Tokenizer,
     pub(super) template: Option<Template>,
     pieces: OnceLock<Arc<Pieces>>,
@@ -39,22 +39,18 @@ impl Loaded {
                 ..failure
             }
         };
-        let (file, header) = model.open().map_err(|error| Failure::internal(&error))?;
-        let config = Config::read(&header.metadata).map_err(|error| of_file(&error))?;
-        let tokenizer = Tokenizer::read(&header.metadata).map_err(|error| of_file(&error))?;
-        let template = read_template(model, &header.metadata, &tokenizer)
+        let opened = model.open().map_err(|error| Failure::internal(&error))?;
+        let tokenizer = opened.tokenizer().map_err(|error| of_file(&error))?;
+        let template = read_template(model, opened.metadata(), &tokenizer)
             .map_err(|text| format!("model file {}: {text}", model.file_name()))
             .map_err(|text| Failure::new(Refusal::Internal, text))?;
-        let weights = Weights::new(&header, Arc::new(file));
-        let decoder = Decoder::load(config, tokenizer.vocabulary().len(), &weights)
+        let network = Network::load(&opened, tokenizer.vocabulary().len())
             .map_err(|error| of_file(&error))?;
-        let cache = decoder
-            .config()
-            .cache_bytes(Keep::Halves, context.min(decoder.config().context));
-        check_memory(limits, decoder.bytes() + cache)?;
+        let cache = network.cache_bytes(Keep::Halves, context.min(network.context()));
+        check_memory(limits, network.bytes() + cache)?;
         Ok(Self {
             model: model.clone(),
-            decoder,
+            network,
             tokenizer,
             template,
             pieces: OnceLock::new(),
@@ -70,17 +66,16 @@ impl Loaded {
     /// The context that a request for `wanted` tokens gets: the model has its own limit.
     #[must_use]
     pub fn context(&self, wanted: usize) -> usize {
-        wanted.min(self.decoder.config().context)
+        wanted.min(self.network.context())
     }
 
     /// Memory that it takes with that context, in bytes.
     #[must_use]
     pub fn bytes(&self, context: usize) -> u64 {
-        self.decoder.bytes()
-            + self
-                .decoder
-                .config()
-                .cache_bytes(Keep::Halves, self.context(context))
+        let cache = self
+            .network
+            .cache_bytes(Keep::Halves, self.context(context));
+        self.network.bytes() + cache
     }
 
     /// Its tokens for constrained answers; made when the first of these comes.
@@ -91,12 +86,10 @@ impl Loaded {
 
     /// Fails when the keys and values of that context do not fit any more.
     pub(super) fn check_context(&self, limits: &Limits, context: usize) -> Result<(), Failure> {
-        check_memory(
-            limits,
-            self.decoder
-                .config()
-                .cache_bytes(Keep::Halves, self.context(context)),
-        )
+        let cache = self
+            .network
+            .cache_bytes(Keep::Halves, self.context(context));
+        check_memory(limits, cache)
     }
 }
 

@@ -12,7 +12,9 @@ mod job;
 mod kept;
 mod loaded;
 mod lookup;
+mod network;
 mod stops;
+mod vectors;
 
 pub use job::{Embedding, Event, Failure, Job, Likelihood, Prompt, Refusal, Summary};
 pub use loaded::Loaded;
@@ -297,10 +299,6 @@ impl Worker {
             })),
             #[cfg(test)]
             Prompt::Panic => panic!("a test asked for it"),
-            Prompt::Embed(_) => Err(Failure::new(
-                Refusal::Request,
-                format!("{:?} does not support embeddings", job.model.name),
-            )),
             _ => match Generation::new(job, loaded, &mut self.kept, load) {
                 Ok(generation) => {
                     self.active.push(generation);

@@ -39,6 +39,23 @@ pub(super) async fn find(
     .await
 }
 
+/// Refuses what an embedding model cannot do, in Ollama's words.
+pub(super) fn can_complete(
+    details: Option<&Details>,
+    name: &str,
+    what: &str,
+) -> Result<(), Refused> {
+    match details.is_none_or(|details| details.has("completion")) {
+        true => Ok(()),
+        false => Err(Refused::bad(format!("{name:?} does not support {what}"))),
+    }
+}
+
+fn is_unloading(common: &Common) -> Result<bool, Refused> {
+    let keep = KeepAlive::read(common.keep_alive.as_ref())?;
+    Ok(matches!(keep, KeepAlive::For(time) if time.is_zero()))
+}
+
 /// Goes on from a text.
 pub(super) async fn generate(
     State(server): State<Arc<Server>>,
@@ -50,6 +67,11 @@ pub(super) async fn generate(
     request.check()?;
     common.check()?;
     let (model, details) = find(&server, &common.model).await?;
+    // An empty prompt that keeps nothing unloads, which every model can be.
+    let unloads = request.prompt.is_empty() && is_unloading(&common)?;
+    if !unloads {
+        can_complete(details.as_deref(), &common.model, "generate")?;
+    }
     let think = match &details {
         Some(details) => common.think(details)?,
         None => None,
@@ -98,6 +120,9 @@ pub(super) async fn chat(
     let tools = request.tools.take().unwrap_or_default();
     let names = tool_names(&tools)?;
     let (model, details) = find(&server, &common.model).await?;
+    if !(request.messages.is_empty() && is_unloading(&common)?) {
+        can_complete(details.as_deref(), &common.model, "chat")?;
+    }
     let has = |what| details.as_ref().is_none_or(|details| details.has(what));
     if !tools.is_empty() && !has("tools") {
         let text = format!("{:?} does not support tools", common.model);
@@ -242,6 +267,8 @@ pub(super) async fn embed(
     let embedding = Embedding {
         texts: match request.input {
             None => Vec::new(),
+            // Nothing asked is only the model to be loaded.
+            Some(Texts::One(text)) if text.is_empty() => Vec::new(),
             Some(Texts::One(text)) => vec![text],
             Some(Texts::Many(texts)) => texts,
         },

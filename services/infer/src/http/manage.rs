@@ -20,6 +20,9 @@ use super::models::blocking;
 use super::request::{asked, parse, refuse};
 use crate::library::{self, Digest, Name, Recipe};
 
+/// Most files of one model.
+const MAX_FILES: usize = 1100;
+
 /// Where an upload goes on, and how much of it is here.
 const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 
@@ -160,16 +163,19 @@ impl Create {
         )?;
         refuse(asked(&self.quantize), "quantize")?;
         let files = self.files.unwrap_or_default();
-        if files.len() > 1 {
+        if files.len() > MAX_FILES {
             let found = files.len();
             return Err(Refused::bad(format!(
-                "files has {found} entries, allowed: 1"
+                "files has {found} entries, allowed: at most {MAX_FILES}"
             )));
         }
-        let file = files.values().next().map(|value| {
+        let files = files.into_iter().map(|(name, value)| {
             let text = value.as_str();
-            text.ok_or_else(|| Refused::bad(format!("files has {value}, allowed: a digest")))
+            let text =
+                text.ok_or_else(|| Refused::bad(format!("files has {value}, allowed: a digest")))?;
+            Ok((name, digest(text)?))
         });
+        let files = files.collect::<Result<Vec<_>, Refused>>()?;
         let parameters = self.parameters.unwrap_or_default();
         // A model whose options are out of range would refuse every request.
         super::request::settings(&Map::new(), parameters.clone())?;
@@ -186,7 +192,7 @@ impl Create {
         }
         Ok(Recipe {
             from: full(&self.from),
-            file: file.transpose()?.map(digest).transpose()?,
+            files,
             template: full(&self.template),
             system: full(&self.system),
             parameters,

@@ -13,7 +13,7 @@ use super::error::Refused;
 use super::request::{Show, parse};
 use crate::clock::rfc3339;
 use crate::gguf;
-use crate::library::{Model, Summary};
+use crate::library::{Model, Opened, Summary};
 
 /// `GET /api/version`.
 pub(super) async fn version() -> Json<Value> {
@@ -96,8 +96,8 @@ pub(super) async fn show(
     blocking(move || {
         let model = server.library.find(&request.model)?;
         let details = server.library.details(&model)?;
-        let (_, header) = model.open()?;
-        let text = |key| header.metadata.text(key).ok().flatten();
+        let opened = model.open()?;
+        let text = |key| opened.metadata().text(key).ok().flatten();
         let made = &model.made;
         let own = || {
             text("tokenizer.chat_template")
@@ -115,7 +115,7 @@ pub(super) async fn show(
             "parameters": parameters(&made.parameters).join("\n"),
             "template": template,
             "details": details.summary,
-            "model_info": model_info(&header, request.verbose),
+            "model_info": model_info(&opened, request.verbose),
             "capabilities": details.capabilities,
             "modified_at": rfc3339(model.modified),
         });
@@ -145,7 +145,11 @@ fn parameters(all: &Map<String, Value>) -> Vec<String> {
 
 fn modelfile(model: &Model) -> String {
     let made = &model.made;
-    let mut text = format!("FROM {}\n", model.path.display());
+    let from = match model.path.as_os_str().is_empty() {
+        true => model.name.clone(),
+        false => model.path.display().to_string(),
+    };
+    let mut text = format!("FROM {from}\n");
     let mut block = |key: &str, value: &str| {
         text.push_str(&format!("{key} \"\"\"{value}\"\"\"\n"));
     };
@@ -165,16 +169,16 @@ fn modelfile(model: &Model) -> String {
 }
 
 /// The metadata as JSON. Arrays (vocabularies) only when they were asked for.
-fn model_info(header: &gguf::File, verbose: bool) -> Map<String, Value> {
+fn model_info(opened: &Opened, verbose: bool) -> Map<String, Value> {
     let mut info = Map::new();
-    for (key, value) in header.metadata.iter() {
+    for (key, value) in opened.metadata().iter() {
         let hidden = matches!(value, gguf::Value::Array(_)) && !verbose;
         info.insert(
             key.to_owned(),
             if hidden { Value::Null } else { plain(value) },
         );
     }
-    let parameters: u64 = header.tensors.values().map(gguf::Tensor::elements).sum();
+    let parameters = opened.parameters();
     info.insert("general.parameter_count".to_owned(), parameters.into());
     info
 }

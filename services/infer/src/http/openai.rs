@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::Server;
 use super::ask::{Ask, tool_names};
 use super::error::Refused;
-use super::generate::{find, opened, vectors};
+use super::generate::{can_complete, find, opened, vectors};
 use super::models::blocking;
 use super::request::{parse, rejected, settings};
 use crate::engine::{Embedding, Prompt};
@@ -38,6 +38,7 @@ pub(super) async fn chat(State(server): State<Arc<Server>>, body: Body) -> Respo
 async fn answer_chat(server: &Arc<Server>, body: Body) -> Result<Response, Refused> {
     let mut request = Chat::read(&body.map_err(rejected)?)?;
     let (model, details) = find(server, &request.model).await?;
+    can_complete(details.as_deref(), &request.model, "chat")?;
     let tools = request.offered_tools()?;
     let names = tool_names(&tools)?;
     let has = |what| details.as_ref().is_none_or(|details| details.has(what));
@@ -78,7 +79,8 @@ pub(super) async fn completions(State(server): State<Arc<Server>>, body: Body) -
 
 async fn answer_completion(server: &Arc<Server>, body: Body) -> Result<Response, Refused> {
     let request = Completion::read(&body.map_err(rejected)?)?;
-    let (model, _) = find(server, &request.model).await?;
+    let (model, details) = find(server, &request.model).await?;
+    can_complete(details.as_deref(), &request.model, "generate")?;
     let mut settings = settings(&model.made.parameters, request.common.options()?)?;
     settings.sampling.logprobs = request.logprobs;
     settings.sampling.logit_bias = request.common.biases()?;

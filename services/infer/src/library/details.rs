@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::Model;
-use crate::gguf::{self, Kind};
+use super::{Model, Opened};
+use crate::gguf::{self, Kind, Metadata};
 use crate::operator::Operator;
 
 /// Ollama's `details`.
@@ -51,26 +51,29 @@ pub struct Details {
 }
 
 impl Details {
-    pub(super) fn new(model: &Model, header: &gguf::File) -> Self {
-        let family = header.metadata.text("general.architecture").ok().flatten();
+    pub(super) fn new(model: &Model, opened: &Opened) -> Self {
+        let family = opened
+            .metadata()
+            .text("general.architecture")
+            .ok()
+            .flatten();
         let family = family.unwrap_or_default().to_owned();
-        let parameters: u64 = header.tensors.values().map(gguf::Tensor::elements).sum();
         let summary = Summary {
             parent_model: String::new(),
-            format: "gguf",
+            format: opened.format(),
             families: vec![family.clone()],
             family,
-            parameter_size: parameter_size(parameters),
-            quantization_level: quantization(header).to_owned(),
+            parameter_size: parameter_size(opened.parameters()),
+            quantization_level: quantization(opened).to_owned(),
         };
         Self {
             summary,
             digest: match model.made.digest.as_str() {
-                "" => digest(model, header),
+                "" => digest(model, opened),
                 known => known.to_owned(),
             },
-            is_operator: Operator::is_in(header),
-            capabilities: capabilities(model, header),
+            is_operator: Operator::is_in(opened.metadata()),
+            capabilities: capabilities(model, opened.metadata()),
         }
     }
 
@@ -82,9 +85,12 @@ impl Details {
 }
 
 /// What a model can do, by its architecture and its template.
-fn capabilities(model: &Model, header: &gguf::File) -> Vec<&'static str> {
-    let text = |key| header.metadata.text(key).ok().flatten();
-    if text("general.architecture").is_some_and(|name| name.contains("bert")) {
+fn capabilities(model: &Model, metadata: &Metadata) -> Vec<&'static str> {
+    let text = |key| metadata.text(key).ok().flatten();
+    let architecture = text("general.architecture").unwrap_or_default();
+    // A decoder that says how its states become a vector was taught for that.
+    let pooled = metadata.get(&format!("{architecture}.pooling_type"));
+    if architecture.contains("bert") || pooled.is_some() {
         return vec!["embedding"];
     }
     let template = model.made.template.as_deref();
@@ -104,17 +110,26 @@ fn capabilities(model: &Model, header: &gguf::File) -> Vec<&'static str> {
     all
 }
 
-fn digest(model: &Model, header: &gguf::File) -> String {
+fn digest(model: &Model, opened: &Opened) -> String {
     let mut hash = Sha256::new();
     hash.update(model.bytes.to_le_bytes());
-    for (key, value) in header.metadata.iter() {
+    for (key, value) in opened.metadata().iter() {
         // Arrays are vocabularies; the tensors' places below differ where they do.
         if !matches!(value, gguf::Value::Array(_)) {
             hash.update(format!("{key}={value:?}\n"));
         }
     }
-    for (name, tensor) in &header.tensors {
-        hash.update(format!("{name} {tensor:?}\n"));
+    match opened {
+        Opened::Gguf(_, header) => {
+            for (name, tensor) in &header.tensors {
+                hash.update(format!("{name} {tensor:?}\n"));
+            }
+        }
+        Opened::Package(package) => {
+            for (name, tensor) in package.tensors() {
+                hash.update(format!("{name} {tensor:?}\n"));
+            }
+        }
     }
     hash.finalize()
         .iter()
@@ -133,8 +148,8 @@ fn parameter_size(count: u64) -> String {
 }
 
 /// The name of the file's mix of types if it says one, else of the type that most bytes have.
-fn quantization(header: &gguf::File) -> &'static str {
-    match header.metadata.number("general.file_type").ok().flatten() {
+fn quantization(opened: &Opened) -> &str {
+    match opened.metadata().number("general.file_type").ok().flatten() {
         Some(0) => "F32",
         Some(1) => "F16",
         Some(2) => "Q4_0",
@@ -144,8 +159,8 @@ fn quantization(header: &gguf::File) -> &'static str {
         Some(18) => "Q6_K",
         _ => {
             let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
-            for tensor in header.tensors.values() {
-                *bytes.entry(tensor.kind.name()).or_default() += tensor.bytes;
+            for (_, kind, _, length) in opened.tensors() {
+                *bytes.entry(kind).or_default() += length;
             }
             bytes
                 .into_iter()

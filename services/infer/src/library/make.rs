@@ -8,6 +8,7 @@ use super::digest::Digest;
 use super::manifest::{Kind, Layer, MAX_TEXT, Manifest};
 use super::{Error, Library, Model, Name, StoreError};
 use crate::gguf;
+use crate::safetensors::{Files, Package, belongs};
 
 /// What a model is to be made of; what is None or empty is taken from the model that it is made
 /// from.
@@ -15,8 +16,8 @@ use crate::gguf;
 pub struct Recipe {
     /// Another model's name.
     pub from: Option<String>,
-    /// An uploaded file.
-    pub file: Option<Digest>,
+    /// Uploaded files by their names: one of GGUF, or those of a package.
+    pub files: Vec<(String, Digest)>,
     /// The chat template, in Jinja.
     pub template: Option<String>,
     /// What it is told first.
@@ -40,10 +41,13 @@ impl Library {
     /// # Errors
     /// When the recipe is not sound, or it cannot be stored.
     pub fn make(&self, name: &Name, recipe: Recipe, tell: &dyn Fn(String)) -> Result<(), Error> {
-        let (mut layers, config) = match (&recipe.from, &recipe.file) {
-            (_, Some(digest)) => (vec![self.uploaded(digest, tell)?], None),
-            (Some(from), None) => self.layers_of(from, tell)?,
-            (None, None) => {
+        let (mut layers, config) = match (&recipe.from, recipe.files.as_slice()) {
+            (_, [(name, digest)]) if !name.ends_with(".safetensors") => {
+                (vec![self.uploaded(digest, tell)?], None)
+            }
+            (_, files @ [_, ..]) => (self.package(files, tell)?, None),
+            (Some(from), []) => self.layers_of(from, tell)?,
+            (None, []) => {
                 let text = "neither 'from' nor 'files' was specified".to_owned();
                 return Err(Error::Recipe(text));
             }
@@ -93,7 +97,10 @@ impl Library {
         let config = match config {
             Some(config) => config,
             None => {
-                let text = r#"{"model_format":"gguf"}"#;
+                let text = match layers.iter().any(|layer| layer.kind() == Kind::File) {
+                    true => r#"{"model_format":"safetensors"}"#,
+                    false => r#"{"model_format":"gguf"}"#,
+                };
                 let digest = self.store.put(text.as_bytes())?;
                 Layer::new(Kind::Other, &digest, text.len() as u64)
             }
@@ -131,7 +138,11 @@ impl Library {
         }
         if model.made.digest.is_empty() {
             let path = model.path;
-            return fs::remove_file(&path).map_err(|source| {
+            let removed = match model.files.is_empty() {
+                true => fs::remove_file(&path),
+                false => fs::remove_dir_all(&path),
+            };
+            return removed.map_err(|source| {
                 Error::Store(StoreError::Io {
                     act: "remove",
                     path,
@@ -161,6 +172,34 @@ impl Library {
         Ok(Layer::new(Kind::Model, digest, length))
     }
 
+    /// The layers of uploaded files, which together must be a model. What is no part of one (a licence, a
+    /// tokenizer in another form) is left out.
+    fn package(
+        &self,
+        files: &[(String, Digest)],
+        tell: &dyn Fn(String),
+    ) -> Result<Vec<Layer>, Error> {
+        let mut layers = Vec::new();
+        let mut paths = Files::new();
+        for (name, digest) in files.iter().filter(|(name, _)| belongs(name)) {
+            let Some(length) = self.store.length(digest) else {
+                return Err(Error::Recipe(format!(
+                    "blob {digest} ({name}) is not here: upload it first"
+                )));
+            };
+            paths.insert(name.clone(), self.store.blob(digest));
+            layers.push(Layer::file(name, digest, length));
+        }
+        tell("parsing safetensors".to_owned());
+        // The tokenizer, too: a model that could not be loaded is told now.
+        let checked = Package::open(&paths).and_then(|package| package.tokenizer());
+        checked.map_err(|error| Error::Recipe(format!("the files are no model: {error}")))?;
+        for (_, digest) in files {
+            tell(format!("using existing layer {digest}"));
+        }
+        Ok(layers)
+    }
+
     /// The layers of a model that is here; a plain file becomes a blob.
     fn layers_of(
         &self,
@@ -179,6 +218,12 @@ impl Library {
             }
             let config = manifest.config().clone();
             return Ok((manifest.layers, Some(config)));
+        }
+        if !model.files.is_empty() {
+            let files = model.files.iter();
+            let files = files.map(|(name, path)| Ok((name.clone(), self.store.take_in(path)?)));
+            let files = files.collect::<Result<Vec<_>, Error>>()?;
+            return Ok((self.package(&files, tell)?, None));
         }
         let digest = self.store.take_in(&model.path)?;
         Ok((vec![self.uploaded(&digest, tell)?], None))

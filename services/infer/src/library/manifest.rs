@@ -24,17 +24,20 @@ pub(super) enum Kind {
     Parameters,
     Messages,
     License,
+    /// A file of a package, by its name.
+    File,
     /// What this engine has no use for, or refuses: projectors, adapters.
     Other,
 }
 
-const KINDS: [(Kind, &str); 6] = [
+const KINDS: [(Kind, &str); 7] = [
     (Kind::Model, "application/vnd.ollama.image.model"),
     (Kind::Template, "application/vnd.ollama.image.template"),
     (Kind::System, "application/vnd.ollama.image.system"),
     (Kind::Parameters, "application/vnd.ollama.image.params"),
     (Kind::Messages, "application/vnd.ollama.image.messages"),
     (Kind::License, "application/vnd.ollama.image.license"),
+    (Kind::File, "application/vnd.kos.image.file"),
 ];
 
 /// A blob, and what it is.
@@ -45,6 +48,9 @@ pub struct Layer {
     digest: String,
     /// Its length in bytes.
     pub size: u64,
+    /// What a package calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
 }
 
 impl Layer {
@@ -54,7 +60,20 @@ impl Layer {
             media_type: name.map_or(CONFIG, |(_, name)| name).to_owned(),
             digest: digest.to_string(),
             size,
+            name: None,
         }
+    }
+
+    /// A file of a package.
+    pub(super) fn file(name: &str, digest: &Digest, size: u64) -> Self {
+        Self {
+            name: Some(name.to_owned()),
+            ..Self::new(Kind::File, digest, size)
+        }
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     pub(super) fn kind(&self) -> Kind {

@@ -1,5 +1,5 @@
-//! The models directory: every `NAME.gguf` is the model `NAME:latest`, and every manifest of the
-//! store below it is a model. Beside it there may be a directory of models that came with the box;
+//! The models directory: every `NAME.gguf` is the model `NAME:latest`, so is every directory `NAME` with
+//! `config.json` and `*.safetensors` in it, and every manifest of the store below it is a model. Beside it there may be a directory of models that came with the box;
 //! a model of the owner's hides one of the same name.
 
 mod details;
@@ -7,6 +7,7 @@ mod digest;
 mod make;
 mod manifest;
 mod name;
+mod opened;
 mod store;
 
 pub use details::{Details, Summary};
@@ -14,6 +15,7 @@ pub use digest::Digest;
 pub use make::Recipe;
 pub use manifest::Made;
 pub use name::Name;
+pub use opened::Opened;
 pub use store::{Error as StoreError, Store, Writing};
 
 use std::collections::{HashMap, HashSet};
@@ -26,6 +28,7 @@ use std::time::SystemTime;
 use thiserror::Error;
 
 use crate::gguf;
+use crate::safetensors::{self, Files, Package};
 use manifest::{Kind, Manifest};
 
 /// Longest model name in bytes, so that it is a file's name with `.gguf`.
@@ -33,6 +36,12 @@ const MAX_NAME: usize = 200;
 
 /// Most models listed; a directory with more is a mistake.
 const MAX_MODELS: usize = 1000;
+
+/// Most entries of a package's directory that are looked at.
+const MAX_ENTRIES: usize = 2000;
+
+/// Directories of the store, which are no models.
+const STORE: [&str; 2] = ["blobs", "manifests"];
 
 /// Why there is no such model, or none that can be used.
 #[derive(Debug, Error)]
@@ -68,6 +77,14 @@ pub enum Error {
         /// What is wrong.
         source: gguf::Error,
     },
+    /// The files of a package are damaged or foreign.
+    #[error("model {name}: {source}")]
+    Package {
+        /// The directory's or the model's name.
+        name: String,
+        /// What is wrong.
+        source: Box<safetensors::Error>,
+    },
     /// A manifest is damaged, or lacks what a model must have.
     #[error("the manifest of {name} {problem}")]
     Manifest {
@@ -89,8 +106,10 @@ pub enum Error {
 pub struct Model {
     /// With its tag: `NAME:latest`.
     pub name: String,
-    /// Where it is.
+    /// Where it is: a file, or the directory of a package.
     pub path: PathBuf,
+    /// The files of a package by their names in it; none of a GGUF file.
+    pub files: Arc<Files>,
     /// Its length in bytes.
     pub bytes: u64,
     /// When it was last changed.
@@ -110,11 +129,27 @@ impl Model {
             .into_owned()
     }
 
-    /// Opens the file and reads its header.
+    /// Opens its files and reads their headers.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are not sound.
+    pub fn open(&self) -> Result<Opened, Error> {
+        if self.files.is_empty() {
+            let (file, header) = self.open_file()?;
+            return Ok(Opened::Gguf(Arc::new(file), header));
+        }
+        let package = Package::open(&self.files).map_err(|source| Error::Package {
+            name: self.name.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(Opened::Package(Box::new(package)))
+    }
+
+    /// Opens a GGUF file and reads its header.
     ///
     /// # Errors
     /// When it cannot be read, or is not a sound GGUF file.
-    pub fn open(&self) -> Result<(fs::File, gguf::File), Error> {
+    pub fn open_file(&self) -> Result<(fs::File, gguf::File), Error> {
         let read = |source| Error::Read {
             path: self.file_name(),
             source,
@@ -195,13 +230,17 @@ impl Library {
         })
     }
 
-    /// The plain file of that name.
+    /// The plain file or directory of that name.
     fn plain(&self, name: &Name) -> Option<Model> {
         let stem = name.file_stem().filter(|stem| valid(stem))?;
         [Some(&self.directory), self.built_in.as_ref()]
             .into_iter()
             .flatten()
-            .find_map(|directory| describe(tagged(&stem), directory.join(format!("{stem}.gguf"))))
+            .find_map(|directory| {
+                let file = directory.join(format!("{stem}.gguf"));
+                describe(tagged(&stem), file)
+                    .or_else(|| describe_directory(&stem, directory.join(&stem)))
+            })
     }
 
     /// Whether a model came with the box.
@@ -222,14 +261,25 @@ impl Library {
         else {
             return Ok(None);
         };
-        let digest = manifest
-            .of(Kind::Model)
-            .next()
-            .and_then(|layer| layer.digest());
-        let digest = digest.ok_or_else(|| wrong("names no model file".to_owned()))?;
         let made = self.read_made(&manifest, &text).map_err(wrong)?;
-        let model = describe(name.to_string(), self.store.blob(&digest));
-        let mut model = model.ok_or_else(|| wrong(format!("names {digest}, which is not here")))?;
+        let mut model = match manifest.of(Kind::File).next() {
+            None => {
+                let layer = manifest.of(Kind::Model).next();
+                let digest = layer.and_then(|layer| layer.digest());
+                let digest = digest.ok_or_else(|| wrong("names no model file".to_owned()))?;
+                let model = describe(name.to_string(), self.store.blob(&digest));
+                model.ok_or_else(|| wrong(format!("names {digest}, which is not here")))?
+            }
+            Some(_) => {
+                let layers = manifest.of(Kind::File);
+                let files = layers.filter_map(|layer| {
+                    let name = layer.name().filter(|name| safetensors::belongs(name))?;
+                    Some((name.to_owned(), self.store.blob(&layer.digest()?)))
+                });
+                let model = describe_files(name.to_string(), PathBuf::new(), files.collect());
+                model.ok_or_else(|| wrong("names files that are not here".to_owned()))?
+            }
+        };
         model.modified = modified;
         model.made = Arc::new(made);
         Ok(Some(model))
@@ -268,8 +318,7 @@ impl Library {
         {
             return Ok(details.clone());
         }
-        let (_, header) = model.open()?;
-        let details = Arc::new(Details::new(model, &header));
+        let details = Arc::new(Details::new(model, &model.open()?));
         let mut known = lock();
         // Files come and go: what is kept is bounded by what a directory may hold.
         if known.len() >= MAX_MODELS {
@@ -302,9 +351,52 @@ fn models_in(directory: &Path) -> Result<Vec<Model>, Error> {
             .is_some_and(|extension| extension == "gguf")
         {
             models.extend(describe(tagged(stem), path));
+        } else if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+            let name = name.to_owned();
+            models.extend(describe_directory(&name, path));
         }
     }
     Ok(models)
+}
+
+/// A directory that holds a package.
+fn describe_directory(name: &str, path: PathBuf) -> Option<Model> {
+    if !valid(name) || STORE.contains(&name) {
+        return None;
+    }
+    let names = |path: &Path| {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.take(MAX_ENTRIES).collect::<Vec<_>>()
+    };
+    let inner = |folder: String| [format!("{folder}/config.json"), folder];
+    let files = names(&path).into_iter().flat_map(inner);
+    let files = files.filter(|name| safetensors::belongs(name));
+    let files = files.map(|name| (name.clone(), path.join(name)));
+    let files: Files = files.filter(|(_, path)| path.is_file()).collect();
+    let weights = files.keys().any(|name| name.ends_with(".safetensors"));
+    match weights && files.contains_key("config.json") {
+        true => describe_files(tagged(name), path, files),
+        false => None,
+    }
+}
+
+/// A package of these files; None when one of them is not there.
+fn describe_files(name: String, path: PathBuf, files: Files) -> Option<Model> {
+    let (mut bytes, mut modified) = (0, SystemTime::UNIX_EPOCH);
+    for path in files.values() {
+        let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        bytes += metadata.len();
+        modified = modified.max(metadata.modified().unwrap_or(modified));
+    }
+    Some(Model {
+        name,
+        path,
+        files: Arc::new(files),
+        bytes,
+        modified,
+        made: Arc::default(),
+    })
 }
 
 fn tagged(stem: &str) -> String {
@@ -326,6 +418,7 @@ fn describe(name: String, path: PathBuf) -> Option<Model> {
     Some(Model {
         name,
         path,
+        files: Arc::default(),
         bytes: metadata.len(),
         modified,
         made: Arc::default(),
@@ -404,6 +497,35 @@ mod tests {
         assert_eq!(names, ["a:latest", "b:latest"]);
         assert!(library.find("a").unwrap().path.starts_with(own.path()));
         assert!(library.find("b").unwrap().path.starts_with(built_in.path()));
+    }
+
+    #[test]
+    fn a_directory_with_a_configuration_and_weights_is_a_model() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("a/config.json", "{}");
+        write("a/model.safetensors", "12345678");
+        write("a/1_Pooling/config.json", "{}");
+        write("a/README.md", "no part of it");
+        write("b:1/config.json", "{}");
+        write("blobs/config.json", "{}");
+        write("blobs/model.safetensors", "");
+        let library = Library::new(root.path());
+        let models = library.models().unwrap();
+        assert_eq!(models.len(), 1);
+        assert_eq!((models[0].name.as_str(), models[0].bytes), ("a:latest", 12));
+        assert_eq!(library.find("a").unwrap(), models[0]);
+        let error = library.details(&models[0]).unwrap_err().to_string();
+        assert!(
+            error.contains("config.json: 'architectures' is missing"),
+            "{error}"
+        );
+        library.delete("a").unwrap();
+        assert!(library.models().unwrap().is_empty());
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Desk {
         {
             return Ok(Arc::clone(operator));
         }
-        let (file, header) = model.open()?;
+        let (file, header) = model.open_file()?;
         let operator = Operator::load(&header, &file).map_err(|source| DeskError::Operator {
             file: model.file_name(),
             source,

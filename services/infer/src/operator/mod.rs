@@ -92,11 +92,11 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Whether a file's header says that it is an operator.
+    /// Whether a file's metadata says that it is an operator.
     #[must_use]
-    pub fn is_in(header: &gguf::File) -> bool {
+    pub fn is_in(metadata: &gguf::Metadata) -> bool {
         matches!(
-            header.metadata.text("general.architecture"),
+            metadata.text("general.architecture"),
             Ok(Some(ARCHITECTURE))
         )
     }
@@ -106,7 +106,7 @@ impl Operator {
     /// # Errors
     /// When the file is of another kind, or damaged.
     pub fn load(header: &gguf::File, file: &File) -> Result<Self, Error> {
-        if !Self::is_in(header) {
+        if !Self::is_in(&header.metadata) {
             return Err(Error::Metadata {
                 key: "general.architecture",
                 found: format!("{:?}", header.metadata.text("general.architecture")?),

@@ -5,8 +5,11 @@
     reason = "a test says by its panic what went wrong"
 )]
 
+mod embed;
 mod fixture;
 mod openai;
+#[path = "../packages/fixture.rs"]
+mod package;
 mod store;
 
 use std::path::Path;
@@ -450,9 +453,9 @@ fn bad_requests_get_an_error_that_says_why() {
         ),
         (
             "/api/embed",
-            json!({"model": "tiny-q4_0", "input": ["x"]}),
+            json!({"model": "tiny-q4_0", "input": ["x"], "dimensions": -1}),
             400,
-            "does not support embeddings",
+            "dimensions: invalid value: integer `-1`",
         ),
     ] {
         let (found, text) = error(path, body.clone());

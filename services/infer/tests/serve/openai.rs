@@ -165,10 +165,10 @@ fn models_are_listed_and_errors_are_in_openais_words() {
     }
     let (status, _, _) = error("/v1/nothing", json!({}));
     assert_eq!(status, 404);
-    let embeddings = json!({"model": "tiny-q4_0", "input": "x"});
+    let embeddings = json!({"model": "tiny-q4_0", "input": "x", "encoding_format": "hex"});
     let (status, _, text) = error("/v1/embeddings", embeddings);
     assert_eq!(status, 400);
-    assert!(text.contains("does not support embeddings"), "{text}");
+    assert!(text.contains("encoding_format is \"hex\""), "{text}");
 }
 
 #[test]
