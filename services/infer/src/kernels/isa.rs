@@ -27,6 +27,9 @@ pub(super) enum Set {
     /// NEON with dot products.
     #[cfg(target_arch = "aarch64")]
     NeonDot,
+    /// NEON with dot products and matrix products.
+    #[cfg(target_arch = "aarch64")]
+    NeonMatrix,
 }
 
 impl Isa {
@@ -55,6 +58,9 @@ impl Isa {
             all.push(Set::Neon);
             if std::arch::is_aarch64_feature_detected!("dotprod") {
                 all.push(Set::NeonDot);
+                if std::arch::is_aarch64_feature_detected!("i8mm") {
+                    all.push(Set::NeonMatrix);
+                }
             }
         }
         all.into_iter().map(Isa).collect()
@@ -81,6 +87,8 @@ impl fmt::Display for Isa {
             Set::Neon => "NEON",
             #[cfg(target_arch = "aarch64")]
             Set::NeonDot => "NEON dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Set::NeonMatrix => "NEON i8mm",
         })
     }
 }
@@ -93,7 +101,7 @@ macro_rules! for_isa {
         #[cfg(target_arch = "x86_64")]
         use crate::kernels::x86::{Avx2, Avx512Vnni, AvxVnni};
         #[cfg(target_arch = "aarch64")]
-        use crate::kernels::neon::{Neon, NeonDot};
+        use crate::kernels::neon::{Neon, NeonDot, NeonMatrix};
         use crate::kernels::plain::Plain;
         use crate::kernels::isa::Set;
         match $isa.0 {
@@ -133,6 +141,15 @@ macro_rules! for_isa {
                 unsafe fn here($($argument: $kind),*) $(-> $out)? {
                     // SAFETY: the caller's.
                     unsafe { $function::<NeonDot $($(, $type)*)?>($($argument),*) }
+                }
+                here($($argument),*)
+            }
+            #[cfg(target_arch = "aarch64")]
+            Set::NeonMatrix => {
+                #[target_feature(enable = "neon,dotprod,i8mm")]
+                unsafe fn here($($argument: $kind),*) $(-> $out)? {
+                    // SAFETY: the caller's.
+                    unsafe { $function::<NeonMatrix $($(, $type)*)?>($($argument),*) }
                 }
                 here($($argument),*)
             }

@@ -17,6 +17,9 @@ pub(super) trait Lanes {
     /// A 32-bit float of each row.
     type Floats: Copy;
 
+    /// Whether an instruction multiplies small matrices, so that two tokens together are faster.
+    const MATRIX: bool = false;
+
     /// 32 bytes from memory.
     unsafe fn bytes(from: *const u8) -> Self::Bytes;
     /// The same four bytes for each row.
@@ -44,6 +47,29 @@ pub(super) trait Lanes {
         weights: Self::Bytes,
         activations: Self::Bytes,
     ) -> Self::Sums;
+    /// Adds the products of eight columns for two tokens: the weights of four columns and of the next
+    /// four (with a sign only where `MATRIX` is), and eight activations of one token and of the other.
+    #[inline(always)]
+    unsafe fn add_matrix(
+        sums: (Self::Sums, Self::Sums),
+        weights: (Self::Bytes, Self::Bytes),
+        one: *const i8,
+        other: *const i8,
+    ) -> (Self::Sums, Self::Sums) {
+        // SAFETY: the caller's.
+        unsafe {
+            let add = |sums, from: *const i8| {
+                let sums = Self::add_products(sums, weights.0, Self::four(from));
+                Self::add_products(sums, weights.1, Self::four(from.add(4)))
+            };
+            (add(sums.0, one), add(sums.1, other))
+        }
+    }
+    /// The sums of the one token and of the other out of those of [`Lanes::add_matrix`].
+    #[inline(always)]
+    unsafe fn split(sums: (Self::Sums, Self::Sums)) -> (Self::Sums, Self::Sums) {
+        sums
+    }
     /// The sums of each row.
     unsafe fn total(sums: Self::Sums) -> Self::Ints;
     /// The sums of each row, times its number in `scales` (which holds it twice).

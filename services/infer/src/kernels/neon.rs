@@ -11,7 +11,28 @@ pub(super) struct Neon;
 /// The dot products of ARMv8.2 (`asimddp`).
 pub(super) struct NeonDot;
 
+/// The matrix products of ARMv8.6 (`i8mm`), and the dot products.
+pub(super) struct NeonMatrix;
+
 type Two<T> = (T, T);
+
+/// acc + two rows' eight weights times two tokens' eight activations, with `smmla`.
+#[inline(always)]
+unsafe fn matrix(acc: int32x4_t, weights: int8x16_t, activations: int8x16_t) -> int32x4_t {
+    let mut out = acc;
+    // SAFETY: the caller found the instruction; it touches registers only.
+    unsafe {
+        asm!(
+            ".arch_extension i8mm",
+            "smmla {out:v}.4s, {weights:v}.16b, {activations:v}.16b",
+            out = inout(vreg) out,
+            weights = in(vreg) weights,
+            activations = in(vreg) activations,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    out
+}
 
 /// acc + the products of four neighbours each, with `sdot`.
 #[inline(always)]
@@ -59,13 +80,15 @@ unsafe fn widened(halves: uint16x4_t) -> float32x4_t {
 }
 
 macro_rules! lanes {
-    ($name:ident, $dot:ident) => {
+    ($name:ident, $dot:ident $(, $matrix:item)*) => {
         impl Lanes for $name {
             type Bytes = Two<uint8x16_t>;
             type Shorts = Two<int16x8_t>;
             type Sums = Two<int32x4_t>;
             type Ints = Two<int32x4_t>;
             type Floats = Two<float32x4_t>;
+
+            $($matrix)*
 
             #[inline(always)]
             unsafe fn bytes(from: *const u8) -> Self::Bytes {
@@ -321,3 +344,44 @@ macro_rules! lanes {
 
 lanes!(Neon, multiplied);
 lanes!(NeonDot, dot);
+lanes!(
+    NeonMatrix,
+    dot,
+    const MATRIX: bool = true;,
+    // Of each pair of rows the first one's two tokens, then the second's: rows 0 to 3, and 4 to 7.
+    #[inline(always)]
+    unsafe fn add_matrix(
+        sums: (Self::Sums, Self::Sums),
+        (first, second): (Self::Bytes, Self::Bytes),
+        one: *const i8,
+        other: *const i8,
+    ) -> (Self::Sums, Self::Sums) {
+        // SAFETY: see the trait.
+        unsafe {
+            let activations = vcombine_s8(vld1_s8(one), vld1_s8(other));
+            let add = |sums: Two<int32x4_t>, first, second| {
+                let (first, second) = (vreinterpretq_u32_u8(first), vreinterpretq_u32_u8(second));
+                let rows = |words| vreinterpretq_s8_u32(words);
+                (
+                    matrix(sums.0, rows(vzip1q_u32(first, second)), activations),
+                    matrix(sums.1, rows(vzip2q_u32(first, second)), activations),
+                )
+            };
+            (
+                add(sums.0, first.0, second.0),
+                add(sums.1, first.1, second.1),
+            )
+        }
+    },
+    #[inline(always)]
+    unsafe fn split(sums: (Self::Sums, Self::Sums)) -> (Self::Sums, Self::Sums) {
+        // SAFETY: see the trait.
+        unsafe {
+            let (lower, upper) = sums;
+            (
+                (vuzp1q_s32(lower.0, lower.1), vuzp1q_s32(upper.0, upper.1)),
+                (vuzp2q_s32(lower.0, lower.1), vuzp2q_s32(upper.0, upper.1)),
+            )
+        }
+    }
+);

@@ -88,6 +88,34 @@ unsafe fn some<L: Lanes, F: Tile, const T: usize>(
 /// Weights this far ahead are asked for: what comes in while this much is computed.
 const AHEAD: usize = 1024;
 
+/// The sums of products of `4 * S` columns, two tokens at a time: for machines with
+/// [`Lanes::MATRIX`], where `T` is even.
+#[inline(always)]
+unsafe fn by_pairs<L: Lanes, const T: usize, const S: usize>(
+    fours: [L::Bytes; S],
+    from: [*const i8; T],
+) -> [L::Sums; T] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [L::no_sums(); T];
+        for pair in 0..T / 2 {
+            let (one, other) = (2 * pair, 2 * pair + 1);
+            let mut both = (L::no_sums(), L::no_sums());
+            for step in (0..S).step_by(2) {
+                let weights = (fours[step], fours[step + 1]);
+                both = L::add_matrix(
+                    both,
+                    weights,
+                    from[one].add(4 * step),
+                    from[other].add(4 * step),
+                );
+            }
+            (sums[one], sums[other]) = L::split(both);
+        }
+        sums
+    }
+}
+
 /// Blocks of 32: eight scales, then for each four columns the four bytes of each row, lower half
 /// columns 0 to 15 and upper half columns 16 to 31.
 pub(super) struct Q4_0;
@@ -107,13 +135,25 @@ impl Tile for Q4_0 {
                 let weights = weights.add(block * 144);
                 L::prefetch(weights.wrapping_add(AHEAD));
                 let mut sums = [L::no_sums(); T];
-                for step in 0..4 {
-                    let packed = L::bytes(weights.add(16 + 32 * step));
-                    let (low, high) = (L::low(packed), L::high(packed));
-                    for (sums, x) in sums.iter_mut().zip(&x) {
-                        let from = x.bytes.add(32 * block + 4 * step);
-                        *sums = L::add_products(*sums, low, L::four(from));
-                        *sums = L::add_products(*sums, high, L::four(from.add(16)));
+                if L::MATRIX && T % 2 == 0 {
+                    let fours = std::array::from_fn::<_, 8, _>(|step| {
+                        let packed = L::bytes(weights.add(16 + 32 * (step % 4)));
+                        if step < 4 {
+                            L::low(packed)
+                        } else {
+                            L::high(packed)
+                        }
+                    });
+                    sums = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(32 * block)));
+                } else {
+                    for step in 0..4 {
+                        let packed = L::bytes(weights.add(16 + 32 * step));
+                        let (low, high) = (L::low(packed), L::high(packed));
+                        for (sums, x) in sums.iter_mut().zip(&x) {
+                            let from = x.bytes.add(32 * block + 4 * step);
+                            *sums = L::add_products(*sums, low, L::four(from));
+                            *sums = L::add_products(*sums, high, L::four(from.add(16)));
+                        }
                     }
                 }
                 let scale = L::halves(weights.cast());
@@ -203,11 +243,17 @@ impl Tile for Q8_0 {
                 L::prefetch(weights.wrapping_add(AHEAD));
                 L::prefetch(weights.wrapping_add(AHEAD + 64));
                 let mut ints = [L::no_ints(); T];
-                for step in 0..8 {
-                    let four = L::bytes(weights.add(16 + 32 * step));
-                    for (ints, x) in ints.iter_mut().zip(&x) {
-                        let from = x.bytes.add(32 * block + 4 * step);
-                        *ints = L::add_signed_products(*ints, four, L::four(from));
+                if L::MATRIX && T % 2 == 0 {
+                    let fours = std::array::from_fn(|step| L::bytes(weights.add(16 + 32 * step)));
+                    let sums = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(32 * block)));
+                    ints = sums.map(|sums| L::total(sums));
+                } else {
+                    for step in 0..8 {
+                        let four = L::bytes(weights.add(16 + 32 * step));
+                        for (ints, x) in ints.iter_mut().zip(&x) {
+                            let from = x.bytes.add(32 * block + 4 * step);
+                            *ints = L::add_signed_products(*ints, four, L::four(from));
+                        }
                     }
                 }
                 let scale = L::halves(weights.cast());
@@ -266,11 +312,18 @@ impl Tile for Q4K {
                         L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
                     }
                     let mut low = [L::no_sums(); T];
-                    for step in 0..8 {
-                        let four = L::low(L::bytes(packed.add(32 * step)));
-                        for (sums, x) in low.iter_mut().zip(&x) {
-                            let from = x.bytes.add(256 * block + 64 * pair + 4 * step);
-                            *sums = L::add_products(*sums, four, L::four(from));
+                    let column = 256 * block + 64 * pair;
+                    if L::MATRIX && T % 2 == 0 {
+                        let four = |step| L::low(L::bytes(packed.add(32 * step)));
+                        let fours = std::array::from_fn(four);
+                        low = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(column)));
+                    } else {
+                        for step in 0..8 {
+                            let four = L::low(L::bytes(packed.add(32 * step)));
+                            for (sums, x) in low.iter_mut().zip(&x) {
+                                let from = x.bytes.add(column + 4 * step);
+                                *sums = L::add_products(*sums, four, L::four(from));
+                            }
                         }
                     }
                     let scale = L::doubled(scales.as_ptr().add(16 * pair));
@@ -278,11 +331,18 @@ impl Tile for Q4K {
                         *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
                     }
                     let mut high = [L::no_sums(); T];
-                    for step in 0..8 {
-                        let four = L::high(L::bytes(packed.add(32 * step)));
-                        for (sums, x) in high.iter_mut().zip(&x) {
-                            let from = x.bytes.add(256 * block + 64 * pair + 32 + 4 * step);
-                            *sums = L::add_products(*sums, four, L::four(from));
+                    let column = 256 * block + 64 * pair + 32;
+                    if L::MATRIX && T % 2 == 0 {
+                        let four = |step| L::high(L::bytes(packed.add(32 * step)));
+                        let fours = std::array::from_fn(four);
+                        high = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(column)));
+                    } else {
+                        for step in 0..8 {
+                            let four = L::high(L::bytes(packed.add(32 * step)));
+                            for (sums, x) in high.iter_mut().zip(&x) {
+                                let from = x.bytes.add(column + 4 * step);
+                                *sums = L::add_products(*sums, four, L::four(from));
+                            }
                         }
                     }
                     let scale = L::doubled(scales.as_ptr().add(16 * pair + 8));
@@ -324,6 +384,13 @@ impl Q6K {
     ) {
         // SAFETY: the caller's.
         unsafe {
+            if L::MATRIX && T % 2 == 0 {
+                let sums = by_pairs::<L, T, 4>(fours, from);
+                for (ints, sums) in ints.iter_mut().zip(sums) {
+                    *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
+                }
+                return;
+            }
             for (ints, from) in ints.iter_mut().zip(from) {
                 for half in [0, 2] {
                     let mut sums = L::no_sums();
