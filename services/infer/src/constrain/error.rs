@@ -49,3 +49,17 @@ pub enum Error {
     #[error("schema #: no value can satisfy it")]
     Impossible,
 }
+
+impl Error {
+    /// The same in a schema that has a name.
+    pub(super) fn within(mut self, name: &str) -> Self {
+        match &mut self {
+            Self::Unsupported { path, .. }
+            | Self::Value { path, .. }
+            | Self::Endless { path, .. }
+            | Self::TooLarge { path, .. } => path.insert_str(0, name),
+            Self::Impossible => {}
+        }
+        self
+    }
+}

@@ -226,7 +226,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    fn new() -> Result<Self, Error> {
+    pub(super) fn new() -> Result<Self, Error> {
         let mut builder = Self {
             nodes: Vec::new(),
             states: 0,

@@ -9,6 +9,7 @@
 //! point from which no answer is possible, or grow without bound by what a client sends.
 
 mod automaton;
+mod calls;
 mod constraint;
 mod document;
 mod error;
@@ -22,6 +23,7 @@ mod schema;
 mod stack;
 mod text;
 
+pub use calls::Manner;
 pub use constraint::Constraint;
 pub use document::Document;
 pub use error::Error;

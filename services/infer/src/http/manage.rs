@@ -1,9 +1,10 @@
 //! Uploads, and models that are made, copied and deleted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use super::Server;
 use super::error::{Refused, line};
 use super::models::blocking;
-use super::request::{asked, parse, refuse};
+use super::request::{asked, parse, refuse, rejected};
 use crate::library::{self, Digest, Name, Recipe};
 
 /// Most files of one model.
@@ -25,6 +26,13 @@ const MAX_FILES: usize = 1100;
 
 /// Where an upload goes on, and how much of it is here.
 const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+/// Says that the digest in the path is a label, because nobody knows that of the bytes yet.
+const LABELLED: HeaderName = HeaderName::from_static("upload-labelled");
+/// The largest upload that arrives and is thrown away when it is refused, and the time for it.
+const DISCARDED: u64 = 256 * 1024 * 1024;
+const DISCARD_LIMIT: Duration = Duration::from_secs(10);
+/// What is read of a blob at once.
+const PIECE: usize = 256 * 1024;
 
 fn digest(text: &str) -> Result<Digest, Refused> {
     Digest::parse(text).ok_or_else(|| {
@@ -63,11 +71,9 @@ pub(super) async fn put_blob(
     Path(text): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<StatusCode, Refused> {
+) -> Result<Response, Refused> {
     let digest = digest(&text)?;
-    if server.library.store.length(&digest).is_some() {
-        return Ok(StatusCode::OK);
-    }
+    let labelled = headers.contains_key(LABELLED);
     let number = |key: &HeaderName| {
         let Some(value) = headers.get(key) else {
             return Ok(None);
@@ -81,10 +87,17 @@ pub(super) async fn put_blob(
     };
     let offset = number(&OFFSET)?.unwrap_or(0);
     let length = number(&header::CONTENT_LENGTH)?;
+    if server.library.store.length(&digest).is_some() {
+        discard(body.into_data_stream(), length).await;
+        return Ok(StatusCode::OK.into_response());
+    }
     // Some pieces, so that reading and writing overlap; a slow disk holds up the client.
     let (sender, mut pieces) = mpsc::channel::<Option<Bytes>>(4);
     let writing = tokio::spawn(blocking(move || {
         let mut writing = server.library.store.begin(&digest, offset, length)?;
+        if labelled {
+            writing = writing.labelled();
+        }
         loop {
             match pieces.blocking_recv() {
                 Some(Some(bytes)) => writing.write(&bytes)?,
@@ -95,25 +108,100 @@ pub(super) async fn put_blob(
         }
     }));
     let mut body = body.into_data_stream();
-    let mut whole = true;
-    while let Some(piece) = body.next().await {
-        // A writer that has ended says below why.
-        whole = match piece {
-            Ok(piece) => sender.send(Some(piece)).await.is_ok(),
-            Err(_) => false,
+    let whole = loop {
+        let piece = tokio::select! {
+            piece = body.next() => piece,
+            // The writer has ended, and says below why.
+            () = sender.closed() => break false,
         };
-        if !whole {
-            break;
+        match piece {
+            Some(Ok(piece)) if sender.send(Some(piece.clone())).await.is_ok() => {}
+            Some(_) => break false,
+            None => break true,
         }
+    };
+    if sender.is_closed() {
+        discard(body, length).await;
     }
     if whole {
         let _ = sender.send(None).await;
     }
     drop(sender);
-    writing
+    let found = writing
         .await
         .map_err(|error| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
+    Ok(match labelled {
+        false => StatusCode::CREATED.into_response(),
+        true => {
+            let found = json!({ "digest": found.to_string() });
+            (StatusCode::CREATED, Json(found)).into_response()
+        }
+    })
+}
+
+/// Lets what nobody wants arrive: a client that is still sending would see a broken connection
+/// instead of the answer.
+async fn discard(mut body: BodyDataStream, length: Option<u64>) {
+    if length.is_none_or(|length| length <= DISCARDED) {
+        let rest = async { while let Some(Ok(_)) = body.next().await {} };
+        // However long it goes on after that is its own affair.
+        let _ = tokio::time::timeout(DISCARD_LIMIT, rest).await;
+    }
+}
+
+/// `GET /api/blobs/:digest`.
+pub(super) async fn get_blob(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Response, Refused> {
+    let digest = digest(&text)?;
+    let opened = blocking(move || {
+        let store = &server.library.store;
+        let file = std::fs::File::open(store.blob(&digest));
+        let file = file.and_then(|file| Ok((file.metadata()?.len(), file)));
+        file.map_err(|error| {
+            let status = match error.kind() {
+                std::io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            Refused::new(status, format!("blob {digest}: {error}"))
+        })
+    });
+    let (length, file) = opened.await?;
+    let pieces = stream::try_unfold(file, |mut file| async move {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; PIECE];
+            let read = std::io::Read::read(&mut file, &mut piece)?;
+            piece.truncate(read);
+            Ok::<_, std::io::Error>((piece, file))
+        });
+        let (piece, file) = read.await.map_err(std::io::Error::other)??;
+        Ok::<_, std::io::Error>((!piece.is_empty()).then(|| (Bytes::from(piece), file)))
+    });
+    let length = [(header::CONTENT_LENGTH, length)];
+    Ok((length, Body::from_stream(pieces)).into_response())
+}
+
+/// `PUT /api/manifests/NAME`: a registry's manifest, whose blobs are here.
+pub(super) async fn put_manifest(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Refused> {
+    let name = name(&text)?;
+    let body = body.map_err(rejected)?;
+    blocking(move || Ok(server.library.register(&name, &body)?)).await?;
     Ok(StatusCode::CREATED)
+}
+
+/// `GET /api/manifests/NAME`.
+pub(super) async fn get_manifest(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Response, Refused> {
+    let text = blocking(move || Ok(server.library.manifest(&text)?)).await?;
+    let kind = [(header::CONTENT_TYPE, library::MANIFEST_TYPE)];
+    Ok((kind, text).into_response())
 }
 
 #[derive(Debug, Deserialize)]

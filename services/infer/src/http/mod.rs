@@ -56,9 +56,16 @@ pub fn router(server: Arc<Server>) -> Router {
         // An upload has no size limit but the disk's, which the store keeps.
         .route(
             "/api/blobs/{digest}",
-            head(manage::has_blob).post(manage::put_blob),
+            head(manage::has_blob)
+                .get(manage::get_blob)
+                .post(manage::put_blob),
+        )
+        .route(
+            "/api/manifests/{*name}",
+            get(manage::get_manifest).put(manage::put_manifest),
         )
         .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/responses", post(openai::respond))
         .route("/v1/completions", post(openai::completions))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))

@@ -1,6 +1,8 @@
-//! OpenAI's routes: chat, completions, embeddings, models.
+//! OpenAI's routes: chat, responses, completions, embeddings, models.
 
 mod request;
+mod responses;
+mod tools;
 mod write;
 
 use std::sync::Arc;
@@ -13,15 +15,18 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::Server;
-use super::ask::{Ask, tool_names};
+use super::ask::{Answer, Ask, tool_names};
 use super::error::Refused;
 use super::generate::{can_complete, find, opened, vectors};
 use super::models::blocking;
 use super::request::{parse, rejected, settings};
+use crate::constrain::Grammar;
 use crate::engine::{Embedding, Prompt};
 use crate::options::KeepAlive;
-use crate::template::Conversation;
+use crate::template::{Conversation, Message};
 use request::{Chat, Completion, Embeddings};
+pub(super) use responses::respond;
+use tools::Tools;
 use write::Shape;
 
 type Body = Result<Bytes, BytesRejection>;
@@ -37,39 +42,64 @@ pub(super) async fn chat(State(server): State<Arc<Server>>, body: Body) -> Respo
 
 async fn answer_chat(server: &Arc<Server>, body: Body) -> Result<Response, Refused> {
     let mut request = Chat::read(&body.map_err(rejected)?)?;
-    let (model, details) = find(server, &request.model).await?;
-    can_complete(details.as_deref(), &request.model, "chat")?;
-    let tools = request.offered_tools()?;
-    let names = tool_names(&tools)?;
-    let has = |what| details.as_ref().is_none_or(|details| details.has(what));
-    if !tools.is_empty() && !has("tools") {
-        let text = format!("{:?} does not support tools", request.model);
-        return Err(Refused::bad(text));
-    }
-    let messages = request.messages()?;
-    let logprobs = request.logprobs()?;
-    let mut settings = settings(&model.made.parameters, request.common.options()?)?;
-    settings.format = request.format()?;
-    settings.sampling.logprobs = logprobs;
-    settings.sampling.logit_bias = request.common.biases()?;
-    settings
-        .sampling
-        .check()
-        .map_err(|error| Refused::from(crate::options::Error::from(error)))?;
-    let ask = Ask {
-        prompt: Prompt::Messages(Conversation {
-            messages: opened(&model, messages),
-            tools,
-            think: request.think(),
-        }),
-        settings,
-        model,
-        keep_alive: KeepAlive::read(None)?,
-        tools: names,
-        think: request.think() != Some(false) && has("thinking"),
+    let talk = Talk {
+        messages: request.messages()?,
+        tools: std::mem::take(&mut request.tools),
+        format: request.format()?,
+        think: request.think(),
+        options: request.common.options()?,
+        logprobs: request.logprobs()?,
+        biases: request.common.biases()?,
     };
-    let answer = ask.submit(server).await?;
+    let answer = talk.submit(server, &request.model).await?;
     write::answer(Shape::Chat, &request.model, &request.common, answer).await
+}
+
+/// A conversation, by whichever route it came.
+struct Talk {
+    messages: Vec<Message>,
+    tools: Tools,
+    format: Option<Arc<Grammar>>,
+    think: Option<bool>,
+    options: Map<String, Value>,
+    logprobs: Option<usize>,
+    biases: Vec<(u32, f32)>,
+}
+
+impl Talk {
+    async fn submit(self, server: &Arc<Server>, model: &str) -> Result<Answer, Refused> {
+        let (found, details) = find(server, model).await?;
+        can_complete(details.as_deref(), model, "chat")?;
+        let has = |what| details.as_ref().is_none_or(|details| details.has(what));
+        let forced = self.tools.grammar(model, details.as_deref())?;
+        // Who has to call a tool has no other answer, and does not think first.
+        let think = match forced {
+            Some(_) if has("thinking") => Some(false),
+            _ => self.think,
+        };
+        let mut settings = settings(&found.made.parameters, self.options)?;
+        settings.format = forced.or(self.format);
+        settings.sampling.logprobs = self.logprobs;
+        settings.sampling.logit_bias = self.biases;
+        settings
+            .sampling
+            .check()
+            .map_err(|error| Refused::from(crate::options::Error::from(error)))?;
+        let names = tool_names(&self.tools.offered)?;
+        let ask = Ask {
+            prompt: Prompt::Messages(Conversation {
+                messages: opened(&found, self.messages),
+                tools: self.tools.offered,
+                think,
+            }),
+            settings,
+            model: found,
+            keep_alive: KeepAlive::read(None)?,
+            tools: names,
+            think: think != Some(false) && has("thinking"),
+        };
+        ask.submit(server).await
+    }
 }
 
 /// `POST /v1/completions`.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Model, Opened};
+use crate::constrain::Manner;
 use crate::gguf::{self, Kind, Metadata};
 use crate::operator::Operator;
 
@@ -48,6 +49,8 @@ pub struct Details {
     pub is_operator: bool,
     /// What it can do, in Ollama's words.
     pub capabilities: Vec<&'static str>,
+    /// How it writes calls of tools.
+    pub manner: Manner,
 }
 
 impl Details {
@@ -74,6 +77,7 @@ impl Details {
             },
             is_operator: Operator::is_in(opened.metadata()),
             capabilities: capabilities(model, opened.metadata()),
+            manner: Manner::of(template(model, opened.metadata()).unwrap_or_default()),
         }
     }
 
@@ -93,8 +97,7 @@ fn capabilities(model: &Model, metadata: &Metadata) -> Vec<&'static str> {
     if architecture.contains("bert") || pooled.is_some() {
         return vec!["embedding"];
     }
-    let template = model.made.template.as_deref();
-    let template = template.or_else(|| text("tokenizer.chat_template"));
+    let template = template(model, metadata);
     let says = |words: &[&str]| {
         words
             .iter()
@@ -108,6 +111,12 @@ fn capabilities(model: &Model, metadata: &Metadata) -> Vec<&'static str> {
         all.push("thinking");
     }
     all
+}
+
+/// The template that its prompts are made by.
+fn template<'a>(model: &'a Model, metadata: &'a Metadata) -> Option<&'a str> {
+    let own = || metadata.text("tokenizer.chat_template").ok().flatten();
+    model.made.template.as_deref().or_else(own)
 }
 
 fn digest(model: &Model, opened: &Opened) -> String {

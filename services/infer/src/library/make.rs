@@ -111,6 +111,60 @@ impl Library {
         Ok(())
     }
 
+    /// Gives a model the manifest that a registry has for it. Its blobs must be here.
+    ///
+    /// # Errors
+    /// When it is no manifest, lacks a blob or a model file, or cannot be stored.
+    pub fn register(&self, name: &Name, text: &[u8]) -> Result<(), Error> {
+        let wrong = |problem: String| Error::Recipe(format!("the manifest of {name} {problem}"));
+        let manifest: Manifest = serde_json::from_slice(text)
+            .map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        for layer in manifest.layers.iter().chain([manifest.config()]) {
+            let digest = layer
+                .digest()
+                .ok_or_else(|| wrong("has a layer without a digest".to_owned()))?;
+            match self.store.length(&digest) {
+                Some(length) if length == layer.size => {}
+                Some(length) => {
+                    let size = layer.size;
+                    return Err(wrong(format!(
+                        "says that {digest} has {size} bytes; it has {length}"
+                    )));
+                }
+                None => return Err(wrong(format!("names {digest}, which is not here"))),
+            }
+        }
+        let file = manifest.of(Kind::Model).find_map(Layer::digest);
+        let file = file.ok_or_else(|| wrong("names no model file".to_owned()))?;
+        self.uploaded(&file, &|_| {})?;
+        Ok(self.store.put_manifest(name, &manifest)?)
+    }
+
+    /// A model's manifest, as a registry has it; a plain file gets one.
+    ///
+    /// # Errors
+    /// When there is no such model, or it cannot be read.
+    pub fn manifest(&self, name: &str) -> Result<String, Error> {
+        let whole = Name::parse(name).ok_or_else(|| Error::Name {
+            name: name.to_owned(),
+        })?;
+        // The error of one that is not here.
+        self.find(name)?;
+        if self.store.manifest(&whole).ok().flatten().is_none() {
+            self.copy(name, &whole)?;
+        }
+        let found = self.store.manifest(&whole);
+        let found = found.map_err(|source| Error::Read {
+            path: name.to_owned(),
+            source,
+        })?;
+        found
+            .map(|(_, text, _)| text)
+            .ok_or_else(|| Error::NotFound {
+                name: name.to_owned(),
+            })
+    }
+
     /// Gives a model another name, too.
     ///
     /// # Errors

@@ -12,7 +12,8 @@ pub(super) const MAX_MANIFEST: u64 = 256 * 1024;
 /// Largest text of a model: templates have some 10 KB, licences 30 KB.
 pub(super) const MAX_TEXT: u64 = 1024 * 1024;
 
-const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// What registries call it.
+pub const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// What a layer is.
@@ -104,7 +105,7 @@ impl Manifest {
     pub(super) fn new(config: Layer, layers: Vec<Layer>) -> Self {
         Self {
             schema_version: 2,
-            media_type: MANIFEST.to_owned(),
+            media_type: MANIFEST_TYPE.to_owned(),
             config,
             layers,
         }

@@ -13,7 +13,7 @@ mod store;
 pub use details::{Details, Summary};
 pub use digest::Digest;
 pub use make::Recipe;
-pub use manifest::Made;
+pub use manifest::{MANIFEST_TYPE, Made};
 pub use name::Name;
 pub use opened::Opened;
 pub use store::{Error as StoreError, Store, Writing};

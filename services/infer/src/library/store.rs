@@ -170,6 +170,7 @@ impl Store {
         Ok(Writing {
             store: self,
             digest: digest.clone(),
+            any: false,
             path,
             file,
             hash,
@@ -359,6 +360,8 @@ impl Store {
 pub struct Writing<'a> {
     store: &'a Store,
     digest: Digest,
+    /// Whether the digest is only a label until the bytes say theirs.
+    any: bool,
     path: PathBuf,
     file: File,
     hash: sha2::Sha256,
@@ -366,6 +369,13 @@ pub struct Writing<'a> {
 }
 
 impl Writing<'_> {
+    /// Takes the digest that the bytes will have; the one it began with only names the part.
+    #[must_use]
+    pub fn labelled(mut self) -> Self {
+        self.any = true;
+        self
+    }
+
     /// Adds bytes.
     ///
     /// # Errors
@@ -383,13 +393,13 @@ impl Writing<'_> {
             .map_err(Error::io("write", &self.path))
     }
 
-    /// Makes it a blob, when it is what its name says; else it is removed.
+    /// Makes it a blob, when it is what its name says; else it is removed. Returns its digest.
     ///
     /// # Errors
     /// When it is not, or cannot be made durable.
-    pub fn finish(self) -> Result<(), Error> {
+    pub fn finish(self) -> Result<Digest, Error> {
         let found = Digest::finish(self.hash);
-        if found != self.digest {
+        if found != self.digest && !self.any {
             let _ = fs::remove_file(&self.path);
             return Err(Error::Mismatch {
                 expected: self.digest,
@@ -399,9 +409,10 @@ impl Writing<'_> {
         self.file
             .sync_all()
             .map_err(Error::io("sync", &self.path))?;
-        let blob = self.store.blob(&self.digest);
+        let blob = self.store.blob(&found);
         fs::rename(&self.path, &blob).map_err(Error::io("name", &blob))?;
-        sync(&self.store.blobs).map_err(Error::io("sync", &self.store.blobs))
+        sync(&self.store.blobs).map_err(Error::io("sync", &self.store.blobs))?;
+        Ok(found)
     }
 }
 
@@ -460,6 +471,23 @@ mod tests {
         rest.finish().unwrap();
         assert_eq!(store.length(&digest), Some(11));
         assert_eq!(store.partial_length(&digest), 0);
+    }
+
+    #[test]
+    fn bytes_of_an_unknown_digest_get_their_own() {
+        let (_directory, store) = store();
+        let label = Digest::of(b"where it comes from");
+        let mut first = store.begin(&label, 0, None).unwrap().labelled();
+        first.write(b"hel").unwrap();
+        drop(first);
+        let mut rest = store.begin(&label, 3, None).unwrap().labelled();
+        rest.write(b"lo").unwrap();
+        assert_eq!(rest.finish().unwrap(), Digest::of(b"hello"));
+        assert_eq!(store.length(&Digest::of(b"hello")), Some(5));
+        assert_eq!(
+            (store.length(&label), store.partial_length(&label)),
+            (None, 0)
+        );
     }
 
     #[test]

@@ -185,3 +185,140 @@ fn a_completion_goes_on_from_its_prompt() {
     assert_eq!(answer["choices"][0]["text"], same["response"]);
     assert_eq!(answer["object"], "text_completion");
 }
+
+/// A model whose template knows tools, in the way that `mark` tells.
+fn with_tools(service: &Service, mark: &str) -> &'static str {
+    let template = format!(
+        "{{% for m in messages %}}{{{{ m.role }}}}: {{{{ m.content }}}}\n{{% endfor %}}\
+         {{% for t in tools or [] %}}{{{{ t.function.name }}}}{{{{ {mark:?} }}}}{{% endfor %}}"
+    );
+    let made =
+        json!({"model": "tools", "from": "tiny-q4_0", "template": template, "stream": false});
+    let (status, answer) = service.post("/api/create", &made);
+    assert_eq!(status, 200, "{answer}");
+    "tools"
+}
+
+fn tools() -> Value {
+    let tool = |name: &str, properties: Value| {
+        let required: Vec<_> = properties.as_object().unwrap().keys().cloned().collect();
+        json!({"type": "function", "function": {"name": name, "parameters": {
+            "type": "object", "properties": properties, "required": required,
+        }}})
+    };
+    json!([
+        tool(
+            "weather",
+            json!({"room": {"enum": ["hall", "kitchen"]}, "days": {"type": "integer", "maximum": 9, "minimum": 1}})
+        ),
+        tool("light", json!({"on": {"type": "boolean"}})),
+    ])
+}
+
+/// A model of random weights calls a tool, when it has to, in the way that its template knows.
+#[test]
+fn a_tool_is_called_when_it_has_to_be() {
+    let service = Service::start(&[]);
+    for mark in ["", "<tool_call>", "[TOOL_CALLS]", "[TOOL_CALLS][ARGS]"] {
+        let model = with_tools(&service, mark);
+        for (choice, parallel) in [
+            (json!("required"), false),
+            (json!("required"), true),
+            (
+                json!({"type": "function", "function": {"name": "light"}}),
+                true,
+            ),
+        ] {
+            let named = choice.is_object();
+            let wanted = chat(json!({
+                "model": model, "tools": tools(), "tool_choice": choice, "temperature": 1, "seed": 5,
+                "parallel_tool_calls": parallel, "max_completion_tokens": null,
+            }));
+            let (status, answer) = service.post("/v1/chat/completions", &wanted);
+            assert_eq!(status, 200, "{answer}");
+            let message = &answer["choices"][0]["message"];
+            assert_eq!(
+                answer["choices"][0]["finish_reason"], "tool_calls",
+                "{answer}"
+            );
+            assert_eq!(message["content"], Value::Null);
+            let calls = message["tool_calls"].as_array().unwrap();
+            let most = if parallel && !named { 8 } else { 1 };
+            assert!((1..=most).contains(&calls.len()), "{mark}: {answer}");
+            for call in calls {
+                let function = &call["function"];
+                let arguments = function["arguments"].as_str().unwrap();
+                let arguments: Value = serde_json::from_str(arguments).unwrap();
+                match function["name"].as_str().unwrap() {
+                    "weather" if !named => assert!(arguments["room"].is_string()),
+                    "light" => assert!(arguments["on"].is_boolean()),
+                    other => panic!("{other}"),
+                }
+            }
+        }
+    }
+    let (status, _) = service.post(
+        "/v1/chat/completions",
+        &chat(json!({"tools": tools(), "tool_choice": "required"})),
+    );
+    assert_eq!(status, 400, "its template knows no tools");
+}
+
+#[test]
+fn a_response_streamed_is_the_same_as_whole() {
+    let service = Service::start(&[]);
+    let asked = |more: Value| {
+        let mut body = json!({
+            "model": "tiny-q4_0", "input": "hello", "instructions": "be kind", "temperature": 0,
+            "max_output_tokens": 8, "metadata": {"mine": "1"},
+        });
+        let more = more.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(more);
+        body
+    };
+    let (status, whole) = service.post("/v1/responses", &asked(json!({})));
+    assert_eq!(status, 200, "{whole}");
+    let (_, same) = service.post("/v1/chat/completions", &chat(json!({})));
+    let text = &whole["output"][0]["content"][0]["text"];
+    assert_eq!(*text, same["choices"][0]["message"]["content"]);
+    assert_eq!(whole["status"], "incomplete");
+    assert_eq!(whole["incomplete_details"]["reason"], "max_output_tokens");
+    assert_eq!(whole["usage"]["output_tokens"], 8);
+    assert_eq!(whole["metadata"], json!({"mine": "1"}));
+
+    let body = asked(json!({"stream": true})).to_string();
+    let (status, stream) = service.call("POST", "/v1/responses", body.as_bytes());
+    assert_eq!(status, 200, "{stream}");
+    let mut said = String::new();
+    let mut last = Value::Null;
+    for (number, event) in stream.split_terminator("\n\n").enumerate() {
+        let (kind, data) = event.split_once('\n').unwrap();
+        last = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(last["sequence_number"], number);
+        assert_eq!(kind.strip_prefix("event: "), last["type"].as_str());
+        if last["type"] == "response.output_text.delta" {
+            said.push_str(last["delta"].as_str().unwrap());
+        }
+    }
+    assert_eq!(said, *text);
+    assert_eq!(last["type"], "response.incomplete");
+    assert_eq!(
+        last["response"]["output"][0]["content"],
+        whole["output"][0]["content"]
+    );
+
+    let model = with_tools(&service, "<tool_call>");
+    let [weather, _] = tools().as_array().unwrap().clone().try_into().unwrap();
+    let mut tool = weather["function"].clone();
+    tool["type"] = "function".into();
+    let call = asked(json!({
+        "model": model, "tools": [tool], "tool_choice": "required", "max_output_tokens": 200,
+        "parallel_tool_calls": false,
+    }));
+    let (status, answer) = service.post("/v1/responses", &call);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["status"], "completed");
+    assert_eq!(answer["output"].as_array().unwrap().len(), 1, "{answer}");
+    assert_eq!(answer["output"][0]["type"], "function_call");
+    assert_eq!(answer["output"][0]["name"], "weather");
+}

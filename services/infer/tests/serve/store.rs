@@ -175,3 +175,70 @@ fn what_cannot_be_made_is_told() {
     assert!(text.contains("is no model"), "{text}");
     assert_eq!(names(&service).len(), 3);
 }
+
+/// What a pull does: blobs, then the registry's manifest.
+#[test]
+fn a_registrys_manifest_makes_a_model_of_blobs_that_are_here() {
+    let service = Service::start(&[]);
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/tiny-q8_0.gguf");
+    let file = std::fs::read(path).unwrap();
+    let upload = |bytes: &[u8]| {
+        let digest = digest(bytes);
+        let blob = format!("/api/blobs/{digest}");
+        assert_eq!(service.call("POST", &blob, bytes).0, 201);
+        (digest, bytes.len())
+    };
+    let layer = |kind: &str, (digest, size): &(String, usize)| {
+        let kind = format!("application/vnd.ollama.image.{kind}");
+        json!({"mediaType": kind, "digest": digest, "size": size})
+    };
+    let (config, system) = (upload(b"{}"), upload(b"be kind"));
+    let model = upload(&file);
+    let manifest = |layers: &[Value]| json!({"schemaVersion": 2, "config": layer("config", &config), "layers": layers});
+    let put = |text: &str| {
+        let place = "/api/manifests/box:5000/me/pulled:1";
+        service.call("PUT", place, text.as_bytes())
+    };
+    let missing = (format!("sha256:{}", "0".repeat(64)), 1);
+    let long = (model.0.clone(), model.1 + 1);
+    for (text, part) in [
+        ("<html>".to_owned(), "cannot be read"),
+        (
+            manifest(&[layer("system", &system)]).to_string(),
+            "names no model file",
+        ),
+        (
+            manifest(&[layer("model", &missing)]).to_string(),
+            "which is not here",
+        ),
+        (
+            manifest(&[layer("model", &long)]).to_string(),
+            "bytes; it has",
+        ),
+        (
+            manifest(&[layer("model", &system)]).to_string(),
+            "is no model",
+        ),
+    ] {
+        let (status, answer) = put(&text);
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.contains(part), "{answer}");
+    }
+    let whole = manifest(&[layer("model", &model), layer("system", &system)]);
+    assert_eq!(put(&whole.to_string()).0, 201);
+    let (_, shown) = service.post("/api/show", &json!({"model": "box:5000/me/pulled:1"}));
+    assert_eq!(shown["system"], "be kind");
+
+    // What a push does: the same back, of a plain file, too.
+    let back = service.get("/api/manifests/box:5000/me/pulled:1");
+    assert_eq!(back["layers"], whole["layers"]);
+    let (status, bytes) = service.call("GET", &format!("/api/blobs/{}", system.0), b"");
+    assert_eq!((status, bytes.as_str()), (200, "be kind"));
+    let plain = service.get("/api/manifests/tiny-q4_0");
+    assert_eq!(
+        plain["layers"][0]["mediaType"],
+        "application/vnd.ollama.image.model"
+    );
+    assert_eq!(service.call("GET", "/api/manifests/none", b"").0, 404);
+}

@@ -9,11 +9,12 @@ use serde_json::{Map, Value, json};
 use super::super::error::Refused;
 use super::super::generate::Texts;
 use super::super::request::{CalledTool, read, refuse};
+use super::tools::Tools;
 use crate::constrain::{Document, Grammar};
 use crate::template::Message;
 
 /// Most messages in one conversation.
-const MAX_MESSAGES: usize = 10_000;
+pub(super) const MAX_MESSAGES: usize = 10_000;
 
 /// What chat and completions have.
 #[derive(Debug, Default, Deserialize)]
@@ -39,6 +40,16 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
+/// OpenAI's range, which is narrower than the engine's.
+pub(super) fn temperature(wanted: Option<f64>) -> Result<(), Refused> {
+    match wanted {
+        Some(found) if !(0.0..=2.0).contains(&found) => Err(Refused::bad(format!(
+            "temperature is {found}, allowed: 0 to 2"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 impl Common {
     /// In Ollama's terms; OpenAI's defaults are no cut and a temperature of 1.
     pub(super) fn options(&self) -> Result<Map<String, Value>, Refused> {
@@ -46,6 +57,7 @@ impl Common {
             let found = self.n.unwrap_or_default();
             return Err(Refused::bad(format!("n is {found}, allowed: 1")));
         }
+        temperature(self.temperature)?;
         let most = self.max_completion_tokens.or(self.max_tokens);
         if let Some(found) = most.filter(|&most| most < 1) {
             let text = format!("max_tokens is {found}, allowed: 1 or more");
@@ -90,21 +102,18 @@ impl Common {
 pub(super) struct Chat {
     pub(super) model: String,
     pub(super) common: Common,
+    pub(super) tools: Tools,
     rest: ChatRest,
 }
 
 #[derive(Debug, Deserialize)]
-struct Named {
-    model: String,
+pub(super) struct Named {
+    pub(super) model: String,
 }
 
 #[derive(Debug, Deserialize)]
 struct ChatRest {
     messages: Vec<ChatMessage>,
-    #[serde(default)]
-    tools: Option<Vec<Value>>,
-    #[serde(default)]
-    tool_choice: Value,
     #[serde(default)]
     response_format: Option<ResponseFormat>,
     #[serde(default)]
@@ -127,6 +136,27 @@ struct NamedSchema {
     schema: Document,
 }
 
+/// A format of an answer, by its type; `key` is where it stands.
+pub(super) fn grammar(
+    key: &str,
+    kind: &str,
+    schema: Option<&Document>,
+) -> Result<Option<Arc<Grammar>>, Refused> {
+    let wrong = |error| Refused::bad(format!("{key}: {error}"));
+    match (kind, schema) {
+        ("text", _) => Ok(None),
+        ("json_object", _) => Ok(Some(Arc::new(Grammar::json().map_err(wrong)?))),
+        ("json_schema", Some(schema)) => {
+            let grammar = Grammar::schema(schema).map_err(wrong)?;
+            Ok(Some(Arc::new(grammar)))
+        }
+        ("json_schema", None) => Err(Refused::bad(format!("{key} has no schema"))),
+        (other, _) => Err(Refused::bad(format!(
+            "{key}.type is {other:?}, allowed: \"text\", \"json_object\", \"json_schema\""
+        ))),
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct ChatMessage {
     role: String,
@@ -142,20 +172,20 @@ struct ChatMessage {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "a text or an array of parts")]
-enum Content {
+pub(super) enum Content {
     Text(String),
     Parts(Vec<ContentPart>),
 }
 
 #[derive(Debug, Deserialize)]
-struct ContentPart {
+pub(super) struct ContentPart {
     r#type: String,
     #[serde(default)]
     text: String,
 }
 
 impl Content {
-    fn text(self) -> Result<String, Refused> {
+    pub(super) fn text(self) -> Result<String, Refused> {
         match self {
             Self::Text(text) => Ok(text),
             Self::Parts(parts) => parts
@@ -172,38 +202,13 @@ impl Content {
 }
 
 impl Chat {
-    /// The tools that the model may call.
-    pub(super) fn offered_tools(&mut self) -> Result<Vec<Value>, Refused> {
-        let tools = self.rest.tools.take().unwrap_or_default();
-        match &self.rest.tool_choice {
-            Value::Null => Ok(tools),
-            Value::String(choice) if choice == "auto" => Ok(tools),
-            Value::String(choice) if choice == "none" => Ok(Vec::new()),
-            other => Err(Refused::bad(format!(
-                "tool_choice is {other}, allowed here: \"auto\", \"none\""
-            ))),
-        }
-    }
-
     /// What the answer may be.
     pub(super) fn format(&self) -> Result<Option<Arc<Grammar>>, Refused> {
-        let Some(format) = &self.rest.response_format else {
-            return Ok(None);
-        };
-        let wrong = |error| Refused::bad(format!("response_format: {error}"));
-        match (format.r#type.as_str(), &format.json_schema) {
-            ("text", _) => Ok(None),
-            ("json_object", _) => Ok(Some(Arc::new(Grammar::json().map_err(wrong)?))),
-            ("json_schema", Some(named)) => {
-                let grammar = Grammar::schema(&named.schema).map_err(wrong)?;
-                Ok(Some(Arc::new(grammar)))
-            }
-            ("json_schema", None) => Err(Refused::bad("response_format.json_schema is missing")),
-            (other, _) => Err(Refused::bad(format!(
-                "response_format.type is {other:?}, allowed: \"text\", \"json_object\", \
-                 \"json_schema\""
-            ))),
-        }
+        let format = self.rest.response_format.as_ref();
+        format.map_or(Ok(None), |format| {
+            let schema = format.json_schema.as_ref().map(|named| &named.schema);
+            grammar("response_format", &format.r#type, schema)
+        })
     }
 
     pub(super) fn messages(&mut self) -> Result<Vec<Message>, Refused> {
@@ -234,11 +239,12 @@ impl Chat {
 }
 
 impl Chat {
-    /// In three parts, each of which says by its key what is wrong; flattened fields could not.
+    /// In parts, each of which says by its key what is wrong; flattened fields could not.
     pub(super) fn read(body: &[u8]) -> Result<Self, Refused> {
         Ok(Self {
             model: read::<Named>(body)?.model,
             common: read(body)?,
+            tools: Tools::read(body)?,
             rest: read(body)?,
         })
     }

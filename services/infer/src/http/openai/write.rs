@@ -29,7 +29,7 @@ pub(super) enum Shape {
 /// Answers so far: with the time, an answer's name.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-fn unique(prefix: &str) -> String {
+pub(super) fn unique(prefix: &str) -> String {
     let time = SystemTime::now().duration_since(UNIX_EPOCH);
     let time = time.map_or(0, |time| time.as_micros());
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -247,7 +247,11 @@ async fn whole(mut writer: Writer, mut answer: Answer) -> Result<Response, Refus
             json!([{ "index": 0, "text": text, "logprobs": logprobs, "finish_reason": reason }]),
         ),
         Shape::Chat => {
-            let mut message = json!({ "role": "assistant", "content": text });
+            let content = match text.is_empty() && !calls.is_empty() {
+                true => Value::Null,
+                false => text.into(),
+            };
+            let mut message = json!({ "role": "assistant", "content": content });
             if !thinking.is_empty() {
                 message["reasoning"] = thinking.into();
             }
