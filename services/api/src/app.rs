@@ -19,6 +19,9 @@ const MAX_STREAMS: usize = 64;
 /// Searches at one time; more wait for their turn.
 const MAX_SEARCHES: usize = 2;
 
+/// Models on their way from or to a registry at one time; the disk is the narrow place.
+const MAX_TRANSFERS: usize = 4;
+
 /// The state of the service, handed to handlers behind an [`Arc`].
 pub struct App {
     /// The command line.
@@ -38,6 +41,7 @@ pub struct App {
     /// Turns true once, when the service has been asked to stop.
     pub stopping: watch::Receiver<bool>,
     streams: Arc<Semaphore>,
+    transfers: Arc<Semaphore>,
 }
 
 impl App {
@@ -60,6 +64,7 @@ impl App {
             searches: Arc::new(Semaphore::new(MAX_SEARCHES)),
             stopping,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)),
         }
     }
 
@@ -71,6 +76,16 @@ impl App {
         Arc::clone(&self.streams)
             .try_acquire_owned()
             .map_err(|_| ApiError::TooManyStreams(MAX_STREAMS))
+    }
+
+    /// A place for one model on its way, given back when dropped.
+    ///
+    /// # Errors
+    /// When all places are taken.
+    pub fn transfer_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.transfers)
+            .try_acquire_owned()
+            .map_err(|_| ApiError::TooManyTransfers(MAX_TRANSFERS))
     }
 }
 

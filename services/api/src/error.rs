@@ -46,6 +46,12 @@ pub enum ApiError {
     /// Every place for an event stream is taken.
     #[error("all {0} event streams are in use; close a console tab or try again later")]
     TooManyStreams(usize),
+    /// Every place for a model on its way is taken.
+    #[error("{0} models are on their way already; wait for one of them")]
+    TooManyTransfers(usize),
+    /// A model did not come or go.
+    #[error("{0}")]
+    Transfer(String),
     /// The body is larger than allowed.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
@@ -84,9 +90,11 @@ impl ApiError {
             ApiError::TimedOut => StatusCode::REQUEST_TIMEOUT,
             ApiError::InferenceDied(_) => StatusCode::BAD_GATEWAY,
             ApiError::TooManyStreams(_)
+            | ApiError::TooManyTransfers(_)
             | ApiError::TooManyChallenges(_)
             | ApiError::InferenceAway(_) => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::Store(_)
+            | ApiError::Transfer(_)
             | ApiError::Log(_)
             | ApiError::Render(_)
             | ApiError::NoRandomness(_) => StatusCode::INTERNAL_SERVER_ERROR,

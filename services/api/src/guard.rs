@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use serde_json::json;
 
 use crate::app::App;
 use crate::auth::origin;
@@ -49,10 +50,24 @@ pub async fn headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// Says errors to people as a page; programs get them as JSON.
+/// Says errors to people as a page; programs get them as JSON, those that speak OpenAI's API in its
+/// form.
 pub async fn pages(request: Request, next: Next) -> Response {
     let wants_page = wants_page(&request);
+    let is_openai = request.uri().path().starts_with("/v1/");
     let response = next.run(request).await;
+    if is_openai && let Some(Said(text)) = response.extensions().get() {
+        let kind = match response.status() {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        let error = json!({ "message": text, "type": kind, "param": null, "code": null });
+        let (mut parts, _) = response.into_parts();
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let body = json!({ "error": error }).to_string();
+        return Response::from_parts(parts, Body::from(body));
+    }
     let Some(Said(text)) = response.extensions().get().filter(|_| wants_page) else {
         return response;
     };
@@ -159,6 +174,7 @@ fn is_page(request: &Request) -> bool {
 /// Whether a person waits for a page, rather than a script for data.
 fn wants_page(request: &Request) -> bool {
     !request.uri().path().starts_with("/api/")
+        && !request.uri().path().starts_with("/v1/")
         && !is_htmx(request.headers())
         && request
             .headers()

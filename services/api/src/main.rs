@@ -18,6 +18,7 @@ mod manifest_problem;
 mod memory;
 mod options;
 mod proxy;
+mod registry;
 mod routes;
 mod serve;
 mod store;

@@ -1,4 +1,4 @@
-//! Ollama's routes, passed through to the inference service over its Unix socket.
+//! Ollama's and OpenAI's routes, passed through to the inference service over its Unix socket.
 //!
 //! Nothing is buffered. A client that leaves takes its upstream connection with it, which is how
 //! the inference service learns to stop. When the upstream dies in the middle of a stream of lines,
@@ -21,8 +21,11 @@ use tokio::task::AbortHandle;
 use crate::app::{App, stopped};
 use crate::error::ApiError;
 
-/// Largest body towards the inference service: a chat with some pictures in it.
+/// Largest body towards the inference service: a chat with some pictures in it. An upload of a model
+/// has no limit here; the inference service keeps room on the disk.
 const MAX_BODY: usize = 32 * 1024 * 1024;
+/// Where models are uploaded.
+const UPLOADS: &str = "/api/blobs/";
 /// Time for a body that is too large to arrive and be thrown away.
 const DISCARD_LIMIT: Duration = Duration::from_secs(10);
 /// The inference service's name in PID 1's list.
@@ -52,11 +55,15 @@ const NOT_PASSED: [&str; 14] = [
 /// When the inference service is away, or goes away before it answers.
 pub async fn pass(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
+    let most = match parts.uri.path().starts_with(UPLOADS) {
+        true => usize::MAX,
+        false => MAX_BODY,
+    };
     let declared = parts
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > MAX_BODY) {
+    if declared.is_some_and(|length| length > most) {
         // A client that is still sending would see a broken connection instead of the answer.
         // However long it goes on after that is its own affair.
         let _ = tokio::time::timeout(DISCARD_LIMIT, discard(body)).await;
@@ -81,7 +88,7 @@ pub async fn pass(State(app): State<Arc<App>>, request: Request) -> Result<Respo
         .uri
         .path_and_query()
         .map_or("/", |target| target.as_str());
-    let mut request = Request::new(Limited::new(body, MAX_BODY));
+    let mut request = Request::new(Limited::new(body, most));
     *request.method_mut() = parts.method;
     *request.uri_mut() = target
         .parse::<Uri>()

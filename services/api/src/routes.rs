@@ -15,12 +15,12 @@ use crate::console::{
     actions, boots as boots_page, journal_page, log_page, operator, page, pairing,
     reset as reset_page, service_page, stream,
 };
-use crate::{assets, guard, proxy};
+use crate::{assets, guard, proxy, registry};
 
 /// Largest body of our own routes: names, codes and settings.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// Everything: console, `/api/v1` and Ollama's routes.
+/// Everything: console, `/api/v1`, Ollama's and OpenAI's routes.
 pub fn console(app: Arc<App>) -> Router {
     let api = Router::new()
         .route("/system", get(system::show))
@@ -83,7 +83,7 @@ pub fn console(app: Arc<App>) -> Router {
         .route("/sessions/{id}/end", post(actions::end_session))
         .layer(from_fn(guard::time_limit));
     let private = own
-        .route("/api/{*rest}", any(proxy::pass))
+        .merge(models())
         .layer(from_fn_with_state(Arc::clone(&app), guard::identity));
     let public = Router::new()
         .route("/pair", get(pairing::open).post(pairing::submit))
@@ -95,11 +95,21 @@ pub fn console(app: Arc<App>) -> Router {
     finish(private.merge(public).fallback(services::no_such_route), app)
 }
 
-/// Ollama's routes only.
+/// Ollama's and OpenAI's routes. What needs the network is done here, the rest by the inference
+/// service.
+fn models() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/pull", post(registry::pull))
+        .route("/api/push", post(registry::push))
+        .route("/api/{*rest}", any(proxy::pass))
+        .route("/v1/{*rest}", any(proxy::pass))
+}
+
+/// The models' routes only.
 pub fn ollama(app: Arc<App>) -> Router {
     let private = Router::new()
         .route("/", any(proxy::pass))
-        .route("/api/{*rest}", any(proxy::pass))
+        .merge(models())
         .layer(from_fn_with_state(Arc::clone(&app), guard::identity));
     finish(private.fallback(services::no_such_route), app)
 }

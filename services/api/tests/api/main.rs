@@ -17,5 +17,6 @@ mod many;
 mod operator;
 mod owner;
 mod proxy;
+mod registry;
 mod services;
 mod store;

@@ -20,6 +20,8 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::blobs::Blobs;
+
 const WORDS: &str = "A box with one file in it: a small kernel, a PID 1 written in Rust, and a \
                      model that answers.\n\nIt keeps no secrets from you.";
 
@@ -27,6 +29,8 @@ const WORDS: &str = "A box with one file in it: a small kernel, a PID 1 written 
 pub struct FakeInfer {
     /// Requests whose client has left before the end.
     pub left: watch::Receiver<usize>,
+    /// The models that it keeps.
+    pub blobs: Blobs,
     task: JoinHandle<()>,
 }
 
@@ -41,6 +45,7 @@ impl FakeInfer {
     /// Serves at `socket` from now on; each word takes `pace`.
     pub fn start(socket: &Path, pace: Duration, has_model: bool) -> Self {
         let (sender, left) = watch::channel(0);
+        let blobs = Blobs::default();
         let router = Router::new()
             .route("/", get(async || "Ollama is running"))
             .route(
@@ -55,10 +60,11 @@ impl FakeInfer {
                 left: Arc::new(sender),
                 pace,
                 has_model,
-            });
+            })
+            .merge(blobs.clone().router());
         let listener = UnixListener::bind(socket).unwrap();
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        FakeInfer { left, task }
+        FakeInfer { left, blobs, task }
     }
 
     /// Ends it; the socket's file stays, as after a crash.
