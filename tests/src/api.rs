@@ -70,11 +70,11 @@ impl Api {
                 path,
                 Some(body.to_string()),
             ),
-            None => self.read(method, path, None),
+            None => self.read(method, path, None::<String>),
         }
     }
 
-    fn read(&self, method: &str, path: &str, body: Option<String>) -> Result<Answer> {
+    fn read(&self, method: &str, path: &str, body: Option<impl Into<Vec<u8>>>) -> Result<Answer> {
         let mut response = self.send(method, path, body)?;
         let text = response
             .body_mut()
@@ -120,6 +120,12 @@ impl Api {
     pub fn put_text(&self, path: &str, text: &str) -> Result<Answer> {
         let typed = self.with("content-type", "application/toml");
         typed.read("PUT", path, Some(text.to_string()))
+    }
+
+    /// POSTs bytes, and returns whatever the answer is.
+    pub fn post_bytes(&self, path: &str, bytes: Vec<u8>) -> Result<Answer> {
+        let typed = self.with("content-type", "application/octet-stream");
+        typed.read("POST", path, Some(bytes))
     }
 
     /// POSTs a form as a browser does, and returns whatever the answer is.
@@ -198,7 +204,7 @@ impl Api {
         &self,
         method: &str,
         path: &str,
-        body: Option<String>,
+        body: Option<impl Into<Vec<u8>>>,
     ) -> Result<ureq::http::Response<ureq::Body>> {
         let mut request = Request::builder()
             .method(Method::from_bytes(method.as_bytes())?)
@@ -207,8 +213,8 @@ impl Api {
             request = request.header(name, value);
         }
         let sent = match body {
-            Some(body) => self.agent.run(request.body(body)?),
-            None if method == "POST" => self.agent.run(request.body(String::new())?),
+            Some(body) => self.agent.run(request.body(body.into())?),
+            None if method == "POST" => self.agent.run(request.body(Vec::new())?),
             None => self.agent.run(request.body(())?),
         };
         sent.with_context(|| format!("{method} {path}: no answer"))

@@ -80,6 +80,14 @@ pub const LLAMA_CPP: &[Need] = &[
     program("g++", "g++"),
 ];
 
+/// What other people's clients run in, and are installed with.
+pub const CLIENTS: &[Need] = &[
+    program("python3", "python3"),
+    program("pip3", "python3-pip"),
+    program("node", "nodejs"),
+    program("npm", "npm"),
+];
+
 /// libFuzzer is C++, compiled with its crate.
 pub const FUZZ: &[Need] = &[
     program("g++", "g++"),

@@ -6,6 +6,7 @@ mod bench;
 mod board;
 mod buildroot;
 mod clean;
+mod clients;
 mod cpio;
 mod datadisk;
 mod debian;
@@ -74,6 +75,7 @@ enum Command {
     Test(test::TestArgs),
     Train(train::TrainArgs),
     Bench(bench::BenchArgs),
+    Clients(clients::ClientsArgs),
     Fuzz(fuzz::FuzzArgs),
     Soak(soak::SoakArgs),
     Clean(clean::CleanArgs),
@@ -111,6 +113,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Train(args) => train::run(&workspace, &mut stages, &args),
         Command::Test(args) => test::run(&workspace, &mut stages, &args),
         Command::Bench(args) => bench::run(&workspace, &mut stages, &args),
+        Command::Clients(args) => clients::run(&workspace, &mut stages, &args),
         Command::Fuzz(args) => fuzz::run(&workspace, &mut stages, &args),
         Command::Soak(args) => soak::run(&workspace, &mut stages, &args),
         Command::Clean(args) => clean::run(&workspace, &args),

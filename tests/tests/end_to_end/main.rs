@@ -21,6 +21,7 @@ mod isolation;
 mod kept_log;
 mod logs;
 mod manifests;
+mod models;
 mod on_aarch64;
 mod on_x86_64;
 mod order;
