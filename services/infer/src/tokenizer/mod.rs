@@ -10,6 +10,7 @@
 
 mod bytes;
 mod charsmap;
+mod cutting;
 mod error;
 mod json;
 mod merge;

@@ -14,10 +14,11 @@ mod fixture;
 use std::path::Path;
 
 use fixture::{Expected, Text, distance};
+use kos_infer::gguf::Value;
 use kos_infer::kernels::{Keep, Pool};
 use kos_infer::library::{Library, Opened};
 use kos_infer::model::pooling::Pooled;
-use kos_infer::model::{Cache, Decoder, Encoder, EncoderConfig, Part, Pooling, Wanted};
+use kos_infer::model::{Cache, Decoder, Encoder, EncoderConfig, Part, Pooling, Tensors, Wanted};
 use kos_infer::tokenizer::Tokenizer;
 
 /// The decoders of `expected/packages`.
@@ -144,6 +145,82 @@ fn an_encoders_vectors_are_equal_alone_and_together() {
                 let found = distance(&found.finish(None).unwrap(), &text.vector);
                 assert!(found < TOLERANCE, "{name}: {found} for {:?}", text.text);
             }
+        }
+    }
+}
+
+/// An opened model as a GGUF file of 32-bit floats, without a vocabulary.
+fn gguf(opened: &Opened) -> Vec<u8> {
+    let string = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let tensors: Vec<_> = opened
+        .tensors()
+        .into_iter()
+        .map(|(name, ..)| name)
+        .collect();
+    let metadata: Vec<_> = opened.metadata().iter().collect();
+    let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+    bytes.extend((tensors.len() as u64).to_le_bytes());
+    bytes.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata {
+        bytes.extend(string(key));
+        let (kind, value) = match value {
+            Value::Unsigned(number) => (10_u32, number.to_le_bytes().to_vec()),
+            Value::Float(number) => (12, number.to_le_bytes().to_vec()),
+            Value::Bool(truth) => (7, vec![u8::from(*truth)]),
+            Value::String(text) => (8, string(text)),
+            other => panic!("{other:?}"),
+        };
+        bytes.extend([&kind.to_le_bytes()[..], &value].concat());
+    }
+    let mut data = Vec::new();
+    for name in tensors {
+        let shape = opened.find(name).unwrap().shape;
+        bytes.extend(string(name));
+        bytes.extend((shape.len() as u32).to_le_bytes());
+        let sizes = shape.iter().rev();
+        sizes.for_each(|&size| bytes.extend((size as u64).to_le_bytes()));
+        bytes.extend(0_u32.to_le_bytes());
+        bytes.extend((data.len() as u64).to_le_bytes());
+        let columns = *shape.last().unwrap();
+        let rows = shape.iter().product::<usize>() / columns;
+        let mut row = vec![0.0; columns];
+        for place in 0..rows {
+            match shape.len() {
+                1 => row = opened.vector(name, columns).unwrap(),
+                _ => opened
+                    .matrix(name, rows, columns)
+                    .unwrap()
+                    .row(place, &mut row)
+                    .unwrap(),
+            }
+            data.extend(row.iter().flat_map(|number| number.to_le_bytes()));
+        }
+        data.resize(data.len().next_multiple_of(32), 0);
+    }
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    [bytes, data].concat()
+}
+
+#[test]
+fn an_encoder_from_gguf_makes_the_same_vectors() {
+    let pool = Pool::new(2).unwrap();
+    for name in ENCODERS {
+        let (expected, opened, models) = open(name);
+        std::fs::write(models.path().join("same.gguf"), gguf(&opened)).unwrap();
+        let same = Library::new(models.path())
+            .find("same")
+            .unwrap()
+            .open()
+            .unwrap();
+        assert_eq!(same.format(), "gguf");
+        let config = EncoderConfig::read(same.metadata()).unwrap();
+        let vocabulary = opened.tokenizer().unwrap().vocabulary().len();
+        let encoder = Encoder::load(config, vocabulary, &same).unwrap();
+        let short = |text: &&Text| text.tokens.len() <= expected.context;
+        for text in expected.texts.iter().filter(short) {
+            let mut found = encoder.forward(&pool, &[&text.tokens]).unwrap();
+            let found = distance(&found.pop().unwrap().finish(None).unwrap(), &text.vector);
+            assert!(found < TOLERANCE, "{name}: {found} for {:?}", text.text);
         }
     }
 }
