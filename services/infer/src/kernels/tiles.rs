@@ -135,7 +135,7 @@ impl Tile for Q4_0 {
                 let weights = weights.add(block * 144);
                 L::prefetch(weights.wrapping_add(AHEAD));
                 let mut sums = [L::no_sums(); T];
-                if L::MATRIX && T % 2 == 0 {
+                if L::MATRIX && T.is_multiple_of(2) {
                     let fours = std::array::from_fn::<_, 8, _>(|step| {
                         let packed = L::bytes(weights.add(16 + 32 * (step % 4)));
                         if step < 4 {
@@ -243,7 +243,7 @@ impl Tile for Q8_0 {
                 L::prefetch(weights.wrapping_add(AHEAD));
                 L::prefetch(weights.wrapping_add(AHEAD + 64));
                 let mut ints = [L::no_ints(); T];
-                if L::MATRIX && T % 2 == 0 {
+                if L::MATRIX && T.is_multiple_of(2) {
                     let fours = std::array::from_fn(|step| L::bytes(weights.add(16 + 32 * step)));
                     let sums = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(32 * block)));
                     ints = sums.map(|sums| L::total(sums));
@@ -313,7 +313,7 @@ impl Tile for Q4K {
                     }
                     let mut low = [L::no_sums(); T];
                     let column = 256 * block + 64 * pair;
-                    if L::MATRIX && T % 2 == 0 {
+                    if L::MATRIX && T.is_multiple_of(2) {
                         let four = |step| L::low(L::bytes(packed.add(32 * step)));
                         let fours = std::array::from_fn(four);
                         low = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(column)));
@@ -332,7 +332,7 @@ impl Tile for Q4K {
                     }
                     let mut high = [L::no_sums(); T];
                     let column = 256 * block + 64 * pair + 32;
-                    if L::MATRIX && T % 2 == 0 {
+                    if L::MATRIX && T.is_multiple_of(2) {
                         let four = |step| L::high(L::bytes(packed.add(32 * step)));
                         let fours = std::array::from_fn(four);
                         high = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(column)));
@@ -384,7 +384,7 @@ impl Q6K {
     ) {
         // SAFETY: the caller's.
         unsafe {
-            if L::MATRIX && T % 2 == 0 {
+            if L::MATRIX && T.is_multiple_of(2) {
                 let sums = by_pairs::<L, T, 4>(fours, from);
                 for (ints, sums) in ints.iter_mut().zip(sums) {
                     *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
