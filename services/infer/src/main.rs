@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use kos_infer::engine::Engine;
+use kos_infer::engine::{Engine, Setup};
 use kos_infer::http::Server;
-use kos_infer::kernels::Isa;
+use kos_infer::kernels::{Isa, Keep};
 use kos_infer::library::Library;
 use kos_infer::memory::{Limits, parse_size};
 use kos_infer::operator::desk::Desk;
+use kos_infer::pressure::Watch;
 use kos_infer::{cpu, http};
 use kos_sdk::stop::Stop;
 
@@ -27,7 +28,12 @@ Options:
   --socket PATH         the socket to serve on [default: /run/kos/infer/infer.sock]
   --memory-limit BYTES  the most memory to take; K, M, G are powers of 1024
                         [default: $KOS_MEMORY_LIMIT, else what the machine has available]
-  --threads COUNT       threads that compute [default: the processors this process may use]
+  --threads COUNT       threads that compute [default: the processors this process may use, and
+                        of their time no more than its control group or $KOS_CPU_LIMIT, in
+                        processors, gives it]
+  --kv-cache KIND       how keys and values are kept: f16, or q8_0 in a little over half the memory
+                        [default: $KOS_KV_CACHE, else f16]
+  --patience SECONDS    how long a client may not read before its answer is given up [default: 30]
   --help                this text
   --version             the version
 
@@ -40,8 +46,9 @@ struct Arguments {
     models: PathBuf,
     built_in: Option<PathBuf>,
     socket: PathBuf,
-    limits: Limits,
     threads: Option<usize>,
+    /// Its threads are only found when it starts.
+    setup: Setup,
 }
 
 fn main() -> ExitCode {
@@ -63,12 +70,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// A variable of the environment. An empty one is none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+fn keep(kind: &str) -> Result<Keep> {
+    match kind {
+        "f16" => Ok(Keep::Halves),
+        "q8_0" => Ok(Keep::Bytes),
+        kind => bail!("found {kind:?}, allowed: f16, q8_0"),
+    }
+}
+
 fn arguments() -> Result<Option<Arguments>> {
     use lexopt::prelude::*;
     let size = |text: &str| parse_size(text).with_context(|| format!("{text:?} is no size"));
-    let configured = std::env::var("KOS_MEMORY_LIMIT")
-        .ok()
-        .filter(|text| !text.is_empty());
+    let configured = variable("KOS_MEMORY_LIMIT");
     let configured = configured
         .as_deref()
         .map(size)
@@ -78,8 +96,18 @@ fn arguments() -> Result<Option<Arguments>> {
         models: "/data/models".into(),
         built_in: None,
         socket: "/run/kos/infer/infer.sock".into(),
-        limits: Limits { configured },
         threads: None,
+        setup: Setup {
+            limits: Limits {
+                configured,
+                ..Limits::default()
+            },
+            keep: match variable("KOS_KV_CACHE") {
+                Some(kind) => keep(&kind).context("$KOS_KV_CACHE")?,
+                None => Keep::Halves,
+            },
+            ..Setup::default()
+        },
     };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -88,11 +116,19 @@ fn arguments() -> Result<Option<Arguments>> {
             Long("built-in") => arguments.built_in = Some(parser.value()?.into()),
             Long("socket") => arguments.socket = parser.value()?.into(),
             Long("memory-limit") => {
-                arguments.limits.configured = Some(size(&parser.value()?.string()?)?);
+                arguments.setup.limits.configured = Some(size(&parser.value()?.string()?)?);
             }
             Long("threads") => match parser.value()?.parse()? {
                 threads @ 1..=1024 => arguments.threads = Some(threads),
                 threads => bail!("--threads is {threads}, allowed: 1 to 1024"),
+            },
+            Long("kv-cache") => {
+                let kind = parser.value()?.string()?;
+                arguments.setup.keep = keep(&kind).context("--kv-cache")?;
+            }
+            Long("patience") => match parser.value()?.parse()? {
+                seconds @ 1..=86_400 => arguments.setup.patience = Duration::from_secs(seconds),
+                seconds => bail!("--patience is {seconds}, allowed: 1 to 86400"),
             },
             Long("help") | Short('h') => {
                 println!("{HELP}");
@@ -121,10 +157,26 @@ fn run(arguments: Arguments) -> Result<()> {
 }
 
 async fn serve(arguments: Arguments) -> Result<()> {
-    let threads = cpu::threads(arguments.threads);
-    let (engine, ended) =
-        Engine::start(arguments.limits, threads).context("cannot start the engine")?;
+    let told = variable("KOS_CPU_LIMIT");
+    let told = told.map(|text| {
+        text.parse()
+            .with_context(|| format!("$KOS_CPU_LIMIT is {text:?}"))
+    });
+    let threads = cpu::threads(arguments.threads, told.transpose()?);
+    let setup = Setup {
+        threads,
+        ..arguments.setup
+    };
+    let watch = Watch::new(&setup.limits);
+    let (engine, ended) = Engine::start(setup).context("cannot start the engine")?;
     let engine = Arc::new(engine);
+    if let Some(of) = watch.of() {
+        tracing::info!("hears when memory is short from {of} PSI");
+        let engine = engine.clone();
+        watch
+            .start(move || engine.relieve())
+            .context("cannot start a thread")?;
+    }
     let server = Arc::new(Server {
         library: Library::new(&arguments.models).with_built_in(arguments.built_in),
         engine: engine.clone(),

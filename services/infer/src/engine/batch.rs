@@ -2,15 +2,19 @@
 //! of those that are not that far.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::generation::{Generation, Turn};
 use super::kept::Kept;
-use super::{Event, Failure, Loaded, Refusal};
+use super::{Event, Events, Failure, Loaded, Refusal};
 use crate::kernels::Pool;
-use crate::model::{Part, Wanted};
+use crate::model::{Error, Part, Wanted};
 
-/// Answers at once. More would wait longer than they gain.
+/// Answers at once of a model. More would wait longer than they gain.
 pub(super) const MOST: usize = 8;
+
+/// Answers at once with those that wait for their clients to read.
+pub(super) const MOST_WITH_PAUSED: usize = 32;
 
 /// Prompt tokens read in one pass when nobody waits for a token. Larger passes are faster, but a
 /// client that leaves and a service that stops wait for the end of the current one.
@@ -28,17 +32,30 @@ pub(super) struct Ended {
     pub(super) outcome: Result<&'static str, Failure>,
 }
 
-/// Runs one pass; takes those that ended out of `active`.
+/// What came of a pass.
+#[derive(Default)]
+pub(super) struct Passed {
+    /// Those that ended.
+    pub(super) all: Vec<Ended>,
+    /// Whether something was computed.
+    pub(super) did: bool,
+    /// Whether the model cannot be computed with.
+    pub(super) broken: bool,
+}
+
+/// Runs one pass; takes those that ended out of `active`. Those whose clients do not read stay out of
+/// it, and end after `patience`.
 pub(super) fn pass(
     active: &mut Vec<Generation>,
     pool: &Pool,
     loaded: &Loaded,
     stop: &AtomicBool,
-) -> Vec<Ended> {
+    patience: Duration,
+) -> Passed {
     let mut ended = Vec::new();
     let mut place = 0;
     while place < active.len() {
-        match active[place].check(stop) {
+        match active[place].check(stop, patience) {
             Ok(()) => place += 1,
             Err(failure) => ended.push(Ended {
                 generation: active.remove(place),
@@ -46,17 +63,20 @@ pub(super) fn pass(
             }),
         }
     }
-    vectors(active, pool, loaded, &mut ended);
-    let answering = active.iter().filter(|one| one.answers()).count();
+    let made = vectors(active, pool, loaded, &mut ended);
+    let taking = active
+        .iter()
+        .filter(|one| one.vectors.is_none() && !one.paused());
+    let answering = taking.clone().filter(|one| one.answers()).count();
     let mut prompt = if answering > 0 {
         BESIDE_OTHERS
     } else {
         PASS_TOKENS
     };
-    let guesses = if active.len() == 1 { GUESSES } else { 0 };
+    let guesses = if taking.count() == 1 { GUESSES } else { 0 };
     let mut turns = Vec::new();
     for one in &mut *active {
-        if one.vectors.is_some() {
+        if one.vectors.is_some() || one.paused() {
             turns.push(None);
         } else if one.answers() {
             turns.push(Some(one.turn(usize::MAX, guesses)));
@@ -80,7 +100,11 @@ pub(super) fn pass(
         })
         .collect();
     let Some(decoder) = loaded.network.decoder().filter(|_| !parts.is_empty()) else {
-        return ended;
+        return Passed {
+            did: made || !ended.is_empty(),
+            all: ended,
+            broken: false,
+        };
     };
     let mut logits = match decoder.forward(pool, &mut parts) {
         Ok(logits) => logits,
@@ -90,7 +114,12 @@ pub(super) fn pass(
                 generation,
                 outcome: Err(failure.clone()),
             }));
-            return ended;
+            return Passed {
+                all: ended,
+                did: true,
+                // What could not be read may have been replaced, and is not asked for again.
+                broken: !matches!(error, Error::Memory(_)),
+            };
         }
     };
     let mut rest = &mut logits[..];
@@ -111,23 +140,39 @@ pub(super) fn pass(
         }
     }
     *active = going;
-    ended
+    Passed {
+        all: ended,
+        did: true,
+        broken: false,
+    }
 }
 
-/// Goes on with the vectors that are being made; takes those that ended out of `active`.
-fn vectors(active: &mut Vec<Generation>, pool: &Pool, loaded: &Loaded, ended: &mut Vec<Ended>) {
+/// Goes on with the vectors that are being made; takes those that ended out of `active`. False when there
+/// were none.
+fn vectors(
+    active: &mut Vec<Generation>,
+    pool: &Pool,
+    loaded: &Loaded,
+    ended: &mut Vec<Ended>,
+) -> bool {
+    let mut made = false;
     let mut place = 0;
     while place < active.len() {
         let one = &mut active[place];
+        let paused = one.paused();
         let outcome = match &mut one.vectors {
             None => None,
-            Some(vectors) => match vectors.step(pool, loaded) {
-                Err(failure) => Some(Err(failure)),
-                Ok(ready) => {
-                    let _ = one.job.events.send(Event::Vectors(ready));
-                    vectors.finished().then_some(Ok("stop"))
+            Some(_) if paused => None,
+            Some(vectors) => {
+                made = true;
+                match vectors.step(pool, loaded) {
+                    Err(failure) => Some(Err(failure)),
+                    Ok(ready) => {
+                        let _ = one.job.events.send(Event::Vectors(ready));
+                        vectors.finished().then_some(Ok("stop"))
+                    }
                 }
-            },
+            }
         };
         match outcome {
             None => place += 1,
@@ -137,6 +182,7 @@ fn vectors(active: &mut Vec<Generation>, pool: &Pool, loaded: &Loaded, ended: &m
             }),
         }
     }
+    made
 }
 
 /// Logits that a turn gets.
@@ -149,8 +195,8 @@ fn rows(turn: &Turn) -> usize {
 }
 
 impl Ended {
-    /// Tells its client.
-    pub(super) fn tell(self, kept: &mut Kept) {
+    /// What its client is told, and how. What it has read is kept.
+    pub(super) fn end(self, kept: &mut Kept) -> (Events, Event) {
         let events = self.generation.job.events.clone();
         let event = match self.outcome {
             Ok(reason) => Event::Done(self.generation.finish(reason, kept)),
@@ -161,7 +207,6 @@ impl Ended {
                 Event::Failed(failure)
             }
         };
-        // A client that has left needs no answer.
-        let _ = events.send(event);
+        (events, event)
     }
 }

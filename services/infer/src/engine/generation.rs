@@ -9,7 +9,6 @@ use super::stops::Stops;
 use super::vectors::Vectors;
 use super::{Event, Failure, Job, Likelihood, Loaded, Prompt, Refusal, Summary, stopping};
 use crate::constrain::Constraint;
-use crate::kernels::Keep;
 use crate::model::{Cache, Wanted};
 use crate::sampler::{Choice, Sampler};
 use crate::template::{Conversation, Message, describe};
@@ -38,6 +37,10 @@ pub(super) struct Generation {
     started: Instant,
     /// When the prompt had been read.
     read: Option<Instant>,
+    /// Since when its client has too much to read.
+    paused: Option<Instant>,
+    /// Bytes of its cache when the context is full.
+    whole: u64,
 }
 
 /// What a generation wants of a pass.
@@ -68,7 +71,7 @@ impl Generation {
         let mut sampler = Sampler::new(job.settings.sampling.clone());
         tokens.iter().for_each(|&token| sampler.saw(token));
         let fresh = || match loaded.network.decoder() {
-            Some(decoder) => Cache::new(decoder.config(), Keep::Halves, context),
+            Some(decoder) => Cache::new(decoder.config(), loaded.keep, context),
             None => Cache::none(),
         };
         Ok(Self {
@@ -87,19 +90,38 @@ impl Generation {
             load,
             started: Instant::now(),
             read: None,
+            paused: None,
+            whole: loaded.network.cache_bytes(loaded.keep, context),
             job,
         })
     }
 
-    /// Fails when nobody wants the answer any more.
-    pub(super) fn check(&self, stop: &AtomicBool) -> Result<(), Failure> {
+    /// Fails when nobody wants the answer any more, or nobody has read of it for `patience`.
+    pub(super) fn check(&mut self, stop: &AtomicBool, patience: Duration) -> Result<(), Failure> {
         if stop.load(Ordering::Relaxed) {
             return Err(stopping());
         }
         if self.job.events.is_closed() {
             return Err(Failure::new(Refusal::Gone, "the client left"));
         }
+        if self.job.events.has_room() {
+            self.paused = None;
+        } else if self.paused.get_or_insert_with(Instant::now).elapsed() >= patience {
+            let time = patience.as_secs_f32();
+            let text = format!("the client has not read its answer for {time} s");
+            return Err(Failure::new(Refusal::Gone, text));
+        }
         Ok(())
+    }
+
+    /// Whether it waits for its client to read.
+    pub(super) fn paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// Bytes that its cache may still take.
+    pub(super) fn owed(&self) -> u64 {
+        self.whole.saturating_sub(self.cache.bytes() as u64)
     }
 
     /// Whether the prompt has been read.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
-
+use super::Events;
 use crate::library::Model;
 use crate::options::{KeepAlive, Settings};
 use crate::template::Conversation;
@@ -18,9 +17,8 @@ pub struct Job {
     pub settings: Settings,
     /// How long to keep the model afterwards.
     pub keep_alive: KeepAlive,
-    /// Where the answer goes. Closed when the client has left. Unbounded, so that a client that
-    /// does not read cannot hold up the others; the context bounds what it can hold.
-    pub events: UnboundedSender<Event>,
+    /// Where the answer goes.
+    pub events: Events,
 }
 
 /// What is asked of a model.

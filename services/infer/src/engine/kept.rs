@@ -49,6 +49,18 @@ impl Kept {
         Some(self.sequences[place].1.beginning(length, limit))
     }
 
+    /// Bytes that they take.
+    pub(super) fn bytes(&self) -> u64 {
+        let all = self.sequences.iter().map(|(_, cache)| cache.bytes() as u64);
+        all.sum()
+    }
+
+    /// Of these, the bytes that forgetting sets free for sure: pages that only one has.
+    pub(super) fn own_bytes(&self) -> u64 {
+        let all = self.sequences.iter().map(|(_, cache)| cache.own_bytes());
+        all.map(|bytes| bytes as u64).sum()
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.sequences.clear();

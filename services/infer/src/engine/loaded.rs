@@ -1,6 +1,5 @@
 //! A model in memory: its weights, its tokenizer and its template.
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::network::Network;
@@ -9,7 +8,6 @@ use crate::constrain::{Piece, Pieces};
 use crate::gguf;
 use crate::kernels::Keep;
 use crate::library::Model;
-use crate::memory::{Limits, show_size};
 use crate::template::{Template, describe};
 use crate::tokenizer::Tokenizer;
 
@@ -23,15 +21,23 @@ pub struct Loaded {
     pub(super) network: Network,
     pub(super) tokenizer: Tokenizer,
     pub(super) template: Option<Template>,
+    /// How its caches keep keys and values.
+    pub(super) keep: Keep,
     pieces: OnceLock<Arc<Pieces>>,
 }
 
 impl Loaded {
-    /// Loads a model, if it fits beside `context` tokens.
+    /// Loads a model, whose caches keep keys and values as `keep` says. Before it takes memory,
+    /// `make_room` hears how many bytes it will have with `context` tokens.
     ///
     /// # Errors
-    /// When the file is damaged or foreign, or needs more memory than there is.
-    pub fn load(model: &Model, limits: &Limits, context: usize) -> Result<Self, Failure> {
+    /// When the file is damaged or foreign, or there is no room.
+    pub fn load<E: From<Failure>>(
+        model: &Model,
+        keep: Keep,
+        context: usize,
+        make_room: impl FnOnce(u64) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let of_file = |error: &dyn std::error::Error| {
             let failure = Failure::internal(error);
             Failure {
@@ -40,19 +46,20 @@ impl Loaded {
             }
         };
         let opened = model.open().map_err(|error| Failure::internal(&error))?;
+        let needed = Network::needs(&opened, keep, context).map_err(|error| of_file(&error))?;
+        make_room(needed + WORKING_BYTES)?;
         let tokenizer = opened.tokenizer().map_err(|error| of_file(&error))?;
         let template = read_template(model, opened.metadata(), &tokenizer)
             .map_err(|text| format!("model file {}: {text}", model.file_name()))
             .map_err(|text| Failure::new(Refusal::Internal, text))?;
         let network = Network::load(&opened, tokenizer.vocabulary().len())
             .map_err(|error| of_file(&error))?;
-        let cache = network.cache_bytes(Keep::Halves, context.min(network.context()));
-        check_memory(limits, network.bytes() + cache)?;
         Ok(Self {
             model: model.clone(),
             network,
             tokenizer,
             template,
+            keep,
             pieces: OnceLock::new(),
         })
     }
@@ -72,9 +79,7 @@ impl Loaded {
     /// Memory that it takes with that context, in bytes.
     #[must_use]
     pub fn bytes(&self, context: usize) -> u64 {
-        let cache = self
-            .network
-            .cache_bytes(Keep::Halves, self.context(context));
+        let cache = self.network.cache_bytes(self.keep, self.context(context));
         self.network.bytes() + cache
     }
 
@@ -84,12 +89,19 @@ impl Loaded {
         self.pieces.get_or_init(make).clone()
     }
 
-    /// Fails when the keys and values of that context do not fit any more.
-    pub(super) fn check_context(&self, limits: &Limits, context: usize) -> Result<(), Failure> {
-        let cache = self
-            .network
-            .cache_bytes(Keep::Halves, self.context(context));
-        check_memory(limits, cache)
+    /// Bytes of weights that are in memory.
+    pub(super) fn resident(&self) -> u64 {
+        self.network.resident()
+    }
+
+    /// Bytes of weights that will be, once they are used.
+    pub(super) fn owed(&self) -> u64 {
+        self.network.bytes() - self.network.resident()
+    }
+
+    /// Bytes that one more answer of that context takes.
+    pub(super) fn answer_bytes(&self, context: usize) -> u64 {
+        self.network.cache_bytes(self.keep, self.context(context)) + WORKING_BYTES
     }
 }
 
@@ -104,21 +116,6 @@ fn pieces(tokenizer: &Tokenizer) -> Pieces {
             _ => Piece::Unused,
         }
     }))
-}
-
-fn check_memory(limits: &Limits, bytes: u64) -> Result<(), Failure> {
-    let needed = bytes.saturating_add(WORKING_BYTES);
-    let (available, origin) = limits.available(Path::new("/proc"));
-    if needed <= available {
-        return Ok(());
-    }
-    let text = format!(
-        "model requires more system memory ({}, {needed} bytes) than is available ({}, {available} \
-         bytes {origin})",
-        show_size(needed),
-        show_size(available),
-    );
-    Err(Failure::new(Refusal::Internal, text))
 }
 
 fn read_template(

@@ -2,7 +2,7 @@
 
 use crate::kernels::Keep;
 use crate::library::Opened;
-use crate::model::{Decoder, Encoder, EncoderConfig, Error, Pooling};
+use crate::model::{Decoder, Encoder, EncoderConfig, Error, Pooling, Tensors};
 
 /// A model's weights and what is done with them.
 pub(super) enum Network {
@@ -27,6 +27,30 @@ impl Network {
         Ok(Self::Decoder(Box::new(decoder), pooling))
     }
 
+    /// Bytes that a model will take with `context` tokens, as far as its files' headers say it. Embeddings
+    /// that nothing is multiplied with stay in the file.
+    pub(super) fn needs(opened: &Opened, keep: Keep, context: usize) -> Result<u64, Error> {
+        let tensors = opened.tensors();
+        let all: u64 = tensors.iter().map(|(_, _, _, bytes)| bytes).sum();
+        let architecture = opened.metadata().text("general.architecture")?;
+        let encodes = EncoderConfig::knows(architecture.unwrap_or_default());
+        let embedding = match opened.find("token_embd.weight") {
+            Some(stored) if encodes || opened.has("output.weight") => match stored.shape[..] {
+                [rows, columns] => (rows * stored.format.row_bytes(columns)) as u64,
+                _ => 0,
+            },
+            _ => 0,
+        };
+        let cache = match encodes {
+            true => 0,
+            false => {
+                let config = opened.decoder()?;
+                config.cache_bytes(keep, context.min(config.context))
+            }
+        };
+        Ok(all.saturating_sub(embedding) + cache)
+    }
+
     /// The decoder, if it is one.
     pub(super) fn decoder(&self) -> Option<&Decoder> {
         match self {
@@ -48,6 +72,14 @@ impl Network {
         match self {
             Self::Decoder(decoder, _) => decoder.bytes(),
             Self::Encoder(encoder) => encoder.bytes(),
+        }
+    }
+
+    /// Of these, the bytes that are in memory.
+    pub(super) fn resident(&self) -> u64 {
+        match self {
+            Self::Decoder(decoder, _) => decoder.resident(),
+            Self::Encoder(encoder) => encoder.resident(),
         }
     }
 

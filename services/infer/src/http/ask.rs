@@ -4,11 +4,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::error::Refused;
 use super::{Server, operator};
-use crate::engine::{Event, Failure, Job, Likelihood, Prompt, Refusal, Summary};
+use crate::engine::{Event, Failure, Heard, Job, Likelihood, Prompt, Refusal, Summary};
 use crate::library::Model;
 use crate::options::{KeepAlive, Settings};
 use crate::reading::{Part, Reader};
@@ -36,7 +35,7 @@ impl Ask {
                 ready: VecDeque::new(),
             });
         }
-        let (events, receiver) = unbounded_channel();
+        let (events, receiver) = crate::engine::events();
         server.engine.submit(Job {
             model: self.model,
             prompt: self.prompt,
@@ -65,7 +64,7 @@ pub(super) enum Piece {
 /// An answer as it comes. Dropped when its client leaves: with it goes the receiver, and the engine
 /// sees that before its next token.
 pub(super) struct Answer {
-    events: UnboundedReceiver<Event>,
+    events: Heard,
     reader: Reader,
     ready: VecDeque<Piece>,
 }

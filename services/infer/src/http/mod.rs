@@ -13,8 +13,10 @@ mod request;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{StatusCode, Uri};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, head, post};
 
@@ -79,7 +81,36 @@ pub fn router(server: Arc<Server>) -> Router {
             refused(&uri, Refused::new(StatusCode::METHOD_NOT_ALLOWED, text))
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(refuse_large))
         .with_state(server)
+}
+
+/// Refuses a body that says that it is too large before any of it is taken. Uploads are the store's to
+/// judge.
+async fn refuse_large(request: Request, next: Next) -> Response {
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let upload = request.uri().path().starts_with("/api/blobs/");
+    if !upload && length.is_some_and(|length| length > MAX_BODY as u64) {
+        return refused(request.uri(), request::too_large());
+    }
+    next.run(request).await
+}
+
+/// Whether a route would take a body, without asking anything of a model: the part of the routes that
+/// `fuzz/` feeds.
+///
+/// # Errors
+/// Why it would not, in words.
+pub fn check_body(path: &str, body: &[u8]) -> Result<(), String> {
+    let outcome = match path {
+        "/api/chat" => request::check_chat(body),
+        "/api/generate" => request::check_generate(body),
+        "/v1/chat/completions" => openai::check_chat(body),
+        "/v1/completions" => openai::check_completion(body),
+        path => Err(Refused::bad(format!("{path} takes no such body"))),
+    };
+    outcome.map_err(|refused| refused.text().to_owned())
 }
 
 /// An error in the words of the API that was meant.

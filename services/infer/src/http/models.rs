@@ -46,7 +46,7 @@ pub(super) async fn tags(State(server): State<Arc<Server>>) -> Result<Json<Value
 /// `GET /api/ps`.
 pub(super) async fn running(State(server): State<Arc<Server>>) -> Result<Json<Value>, Refused> {
     blocking(move || {
-        let models = server.engine.status().map(|status| {
+        let models = server.engine.status().into_iter().map(|status| {
             let mut entry = entry(&server, &status.model, status.bytes);
             if let Some(entry) = entry.as_object_mut() {
                 entry.remove("modified_at");
@@ -60,9 +60,7 @@ pub(super) async fn running(State(server): State<Arc<Server>>) -> Result<Json<Va
             }
             entry
         });
-        Ok(Json(
-            json!({ "models": models.into_iter().collect::<Vec<_>>() }),
-        ))
+        Ok(Json(json!({ "models": models.collect::<Vec<_>>() })))
     })
     .await
 }

@@ -190,3 +190,22 @@ pub(super) async fn model(State(server): State<Arc<Server>>, Path(id): Path<Stri
     let one = blocking(move || Ok(Json(entry(&server.library.find(&id)?)).into_response()));
     answered(one.await)
 }
+
+/// See [`super::check_body`].
+pub(super) fn check_chat(body: &[u8]) -> Result<(), Refused> {
+    let mut request = Chat::read(body)?;
+    tool_names(&request.offered_tools()?)?;
+    request.messages()?;
+    request.logprobs()?;
+    request.format()?;
+    request.common.biases()?;
+    settings(&Map::new(), request.common.options()?).map(drop)
+}
+
+/// See [`super::check_body`].
+pub(super) fn check_completion(body: &[u8]) -> Result<(), Refused> {
+    let request = Completion::read(body)?;
+    request.prompt()?;
+    request.common.biases()?;
+    settings(&Map::new(), request.common.options()?).map(drop)
+}

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc::{self, UnboundedReceiver};
-
 use super::Server;
 use super::error::Refused;
 use super::models::blocking;
-use crate::engine::{Event, Failure, Prompt, Summary};
+use crate::engine::{Event, Failure, Heard, Prompt, Summary, events};
 use crate::library::Model;
 
 /// Whether a model is the operator. A file that cannot be read is not: the engine says best why.
@@ -26,8 +24,8 @@ pub(super) async fn answer(
     server: &Arc<Server>,
     model: Model,
     prompt: Prompt,
-) -> Result<UnboundedReceiver<Event>, Refused> {
-    let (events, receiver) = mpsc::unbounded_channel();
+) -> Result<Heard, Refused> {
+    let (events, receiver) = events();
     let text = match prompt {
         Prompt::Messages(conversation) => {
             let mut said = conversation.messages.into_iter().rev();

@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::ask::tool_names;
 use super::error::Refused;
 use crate::constrain::{Document, Grammar};
 use crate::library::Details;
-use crate::options::{self, Options, Settings};
+use crate::options::{self, KeepAlive, Options, Settings};
 use crate::template::Message;
 
 /// Most messages in one conversation.
@@ -129,16 +130,17 @@ pub(super) struct Common {
     top_logprobs: Option<usize>,
 }
 
+/// A body beyond the limit.
+pub(super) fn too_large() -> Refused {
+    let most = super::MAX_BODY;
+    let text = format!("the request is too large, allowed: at most {most} bytes");
+    Refused::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+}
+
 /// Why a body did not come.
 pub(super) fn rejected(rejection: BytesRejection) -> Refused {
     match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refused::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!(
-                "the request is too large, allowed: at most {} bytes",
-                super::MAX_BODY
-            ),
-        ),
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         status => Refused::new(status, rejection.body_text()),
     }
 }
@@ -278,4 +280,28 @@ impl ChatMessage {
             tool_call_id: self.tool_call_id.unwrap_or_default(),
         })
     }
+}
+
+/// See [`super::check_body`].
+pub(super) fn check_chat(body: &[u8]) -> Result<(), Refused> {
+    let mut common: Common = read(body)?;
+    let mut request: Chat = read(body)?;
+    common.check()?;
+    tool_names(&request.tools.take().unwrap_or_default())?;
+    request.messages()?;
+    check_common(&mut common)
+}
+
+/// See [`super::check_body`].
+pub(super) fn check_generate(body: &[u8]) -> Result<(), Refused> {
+    let mut common: Common = read(body)?;
+    read::<Generate>(body)?.check()?;
+    common.check()?;
+    check_common(&mut common)
+}
+
+fn check_common(common: &mut Common) -> Result<(), Refused> {
+    common.settings(&Map::new())?;
+    KeepAlive::read(common.keep_alive.as_ref())?;
+    Ok(())
 }

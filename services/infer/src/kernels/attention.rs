@@ -1,8 +1,8 @@
 //! Attention over pages of keys and values.
 //!
-//! A page holds [`PAGE`] tokens of one layer as halves or floats, packed like weights: keys as groups of eight
-//! tokens, values as groups of eight numbers, so that both sides are products like all others. Pages
-//! that several sequences begin with are shared; see `model::cache`.
+//! A page holds [`PAGE`] tokens of one layer as halves, floats or scaled bytes, packed like weights: keys as
+//! groups of eight tokens, values as groups of eight numbers, so that both sides are products like all
+//! others. Pages that several sequences begin with are shared; see `model::cache`.
 
 use half::f16;
 
@@ -22,15 +22,22 @@ pub enum Keep {
     Halves,
     /// As 32-bit floats.
     Floats,
+    /// As 8-bit integers, 32 of a head with one scale (Q8_0): a little over half of `Halves`.
+    Bytes,
 }
 
+/// Numbers of a head that have one scale when they are bytes.
+const BLOCK: usize = 32;
+
 impl Keep {
-    /// Sixteen-bit words of a number.
+    /// Sixteen-bit words of a page's keys, or of its values, of one head of `width` numbers.
     #[must_use]
-    pub const fn words(self) -> usize {
+    pub const fn head_words(self, width: usize) -> usize {
         match self {
-            Keep::Halves => 1,
-            Keep::Floats => 2,
+            Keep::Halves => width * PAGE,
+            Keep::Floats => 2 * width * PAGE,
+            // Bytes, and then for each block of all tokens the scales, as halves.
+            Keep::Bytes => width * PAGE / 2 + width.div_ceil(BLOCK) * PAGE,
         }
     }
 }
@@ -74,7 +81,7 @@ impl Attention {
     /// Words of a page: keys, then values.
     #[must_use]
     pub fn page_words(&self) -> usize {
-        2 * self.kv_heads * self.width * PAGE * self.keep.words()
+        2 * self.kv_heads * self.keep.head_words(self.width)
     }
 
     /// Puts a token's keys and values (each kv_heads × width) into its page.
@@ -85,6 +92,17 @@ impl Attention {
         let (key_page, value_page) = page.split_at_mut(self.page_words() / 2);
         let heads = keys.chunks_exact(width).zip(values.chunks_exact(width));
         for (head, (keys, values)) in heads.enumerate() {
+            if self.keep == Keep::Bytes {
+                let words = self.keep.head_words(width);
+                let part = head * words..(head + 1) * words;
+                put_bytes(&mut key_page[part.clone()], place, keys, |column| {
+                    place / 8 * 8 * width + 8 * column + place % 8
+                });
+                put_bytes(&mut value_page[part], place, values, |column| {
+                    column / 8 * 8 * PAGE + 8 * place + column % 8
+                });
+                continue;
+            }
             let from = head * width * PAGE + place / 8 * 8 * width + place % 8;
             for (column, key) in keys.iter().enumerate() {
                 self.set(key_page, from + 8 * column, *key);
@@ -100,6 +118,7 @@ impl Attention {
 
     fn set(&self, words: &mut [u16], place: usize, number: f32) {
         match self.keep {
+            Keep::Bytes => unreachable!("whole heads of bytes are put by `put_bytes`"),
             Keep::Halves => words[place] = f16::from_f32(number).to_bits(),
             Keep::Floats => {
                 let bits = number.to_bits();
@@ -166,6 +185,7 @@ impl Attention {
                 match self.keep {
                     Keep::Halves => for_isa!(isa, attend[u16](part): (&Part<'_>)),
                     Keep::Floats => for_isa!(isa, attend[f32](part): (&Part<'_>)),
+                    Keep::Bytes => for_isa!(isa, attend[Bytes](part): (&Part<'_>)),
                 }
             }
         });
@@ -194,8 +214,77 @@ impl Part<'_> {
     }
 }
 
+/// Puts a token's numbers of one head as bytes into the head's part of a page; `at` says where a
+/// column's byte is.
+fn put_bytes(part: &mut [u16], place: usize, numbers: &[f32], at: impl Fn(usize) -> usize) {
+    let (bytes, scales) = part.split_at_mut(numbers.len() * PAGE / 2);
+    for (block, numbers) in numbers.chunks(BLOCK).enumerate() {
+        let largest = numbers.iter().fold(0.0_f32, |most, n| most.max(n.abs()));
+        let scale = match numbers.iter().all(|number| number.is_finite()) {
+            true => f16::from_f32(largest / 127.0),
+            // What is not finite must show in the result.
+            false => f16::NAN,
+        };
+        scales[block * PAGE + place] = scale.to_bits();
+        let inverse = match scale.to_f32() {
+            0.0 => 0.0,
+            scale => 1.0 / scale,
+        };
+        for (column, number) in (BLOCK * block..).zip(numbers) {
+            // Saturates: a scale that was rounded down makes the largest a little more than 127.
+            let byte = (number * inverse).round().max(-127.0) as i8;
+            let to = at(column);
+            let mut both = bytes[to / 2].to_ne_bytes();
+            both[to % 2] = byte.to_ne_bytes()[0];
+            bytes[to / 2] = u16::from_ne_bytes(both);
+        }
+    }
+}
+
+/// How a page's numbers are read.
+trait Kept {
+    /// The scores of `T` rows with the keys of a page's first `tokens` tokens; `keys` is the head's part.
+    ///
+    /// # Safety
+    /// As [`attend`].
+    unsafe fn score<L: Lanes, const T: usize>(
+        part: &Part<'_>,
+        keys: *const u16,
+        tokens: usize,
+        row: usize,
+        scores: Scores,
+    ) -> usize;
+
+    /// Adds the values of a page's first `tokens` tokens in the shares of `T` rows to the result.
+    ///
+    /// # Safety
+    /// As [`attend`].
+    unsafe fn mix<L: Lanes, const T: usize>(
+        part: &Part<'_>,
+        values: *const u16,
+        tokens: usize,
+        row: usize,
+        scores: Scores,
+    ) -> usize;
+}
+
+/// The scores of one page: of each row [`PAGE`], rows `stride` apart.
+#[derive(Clone, Copy)]
+struct Scores {
+    start: *mut f32,
+    stride: usize,
+    /// Whether it is the first page: nothing has been mixed before.
+    fresh: bool,
+}
+
+/// Scaled bytes.
+struct Bytes;
+
+/// # Safety
+/// The instruction set is there, and the part's pages, queries and results are as [`Attention::run`] has
+/// checked.
 #[inline(always)]
-unsafe fn attend<L: Lanes, N: Number>(part: &Part<'_>) {
+unsafe fn attend<L: Lanes, N: Kept>(part: &Part<'_>) {
     let shape = part.shape;
     let rows = part.tokens.len() * (shape.heads / shape.kv_heads);
     // Tokens that this part's last one sees.
@@ -214,17 +303,21 @@ unsafe fn attend<L: Lanes, N: Number>(part: &Part<'_>) {
     // SAFETY: the caller's; scores have room for all rows and pages.
     unsafe {
         for page in pages.clone() {
-            let keys = part.stretch.pages[page].as_ptr().cast::<N>();
-            let keys = keys.add(part.head * shape.width * PAGE);
+            let keys = part.stretch.pages[page].as_ptr();
+            let keys = keys.add(part.head * shape.keep.head_words(shape.width));
             let tokens = PAGE.min(total - page * PAGE);
-            let to = scores.as_mut_ptr().add((page - first) * PAGE);
+            let to = Scores {
+                start: scores.as_mut_ptr().add((page - first) * PAGE),
+                stride,
+                fresh: page == first,
+            };
             let mut row = 0;
             while row < rows {
                 row += match rows - row {
-                    6.. => score::<L, N, 6>(part, keys, tokens, row, to, stride),
-                    4.. => score::<L, N, 4>(part, keys, tokens, row, to, stride),
-                    2.. => score::<L, N, 2>(part, keys, tokens, row, to, stride),
-                    _ => score::<L, N, 1>(part, keys, tokens, row, to, stride),
+                    6.. => N::score::<L, 6>(part, keys, tokens, row, to),
+                    4.. => N::score::<L, 4>(part, keys, tokens, row, to),
+                    2.. => N::score::<L, 2>(part, keys, tokens, row, to),
+                    _ => N::score::<L, 1>(part, keys, tokens, row, to),
                 };
             }
         }
@@ -248,86 +341,168 @@ unsafe fn attend<L: Lanes, N: Number>(part: &Part<'_>) {
             scores[sees..].fill(0.0);
         }
         for page in pages.clone() {
-            let values = part.stretch.pages[page].as_ptr().cast::<N>();
-            let values = values.add((shape.kv_heads + part.head) * shape.width * PAGE);
+            let values = part.stretch.pages[page].as_ptr();
+            let head = shape.kv_heads + part.head;
+            let values = values.add(head * shape.keep.head_words(shape.width));
             let tokens = PAGE.min(total - page * PAGE);
-            let from = scores.as_ptr().add((page - first) * PAGE);
-            let fresh = page == first;
+            let from = Scores {
+                start: scores.as_mut_ptr().add((page - first) * PAGE),
+                stride,
+                fresh: page == first,
+            };
             let mut row = 0;
             while row < rows {
                 row += match rows - row {
-                    6.. => mix::<L, N, 6>(part, values, tokens, row, from, stride, fresh),
-                    4.. => mix::<L, N, 4>(part, values, tokens, row, from, stride, fresh),
-                    2.. => mix::<L, N, 2>(part, values, tokens, row, from, stride, fresh),
-                    _ => mix::<L, N, 1>(part, values, tokens, row, from, stride, fresh),
+                    6.. => N::mix::<L, 6>(part, values, tokens, row, from),
+                    4.. => N::mix::<L, 4>(part, values, tokens, row, from),
+                    2.. => N::mix::<L, 2>(part, values, tokens, row, from),
+                    _ => N::mix::<L, 1>(part, values, tokens, row, from),
                 };
             }
         }
     }
 }
 
-/// The scores of `T` rows with a page's tokens.
-#[inline(always)]
-unsafe fn score<L: Lanes, N: Number, const T: usize>(
-    part: &Part<'_>,
-    keys: *const N,
-    tokens: usize,
-    row: usize,
-    to: *mut f32,
-    stride: usize,
-) -> usize {
-    let width = part.shape.width;
-    // SAFETY: the caller's; a page is whole, whatever of it is filled.
-    unsafe {
-        let x = std::array::from_fn(|index| part.queries.add(part.place(row + index)));
-        let scale = L::splat(part.shape.scale);
-        let groups = &Groups {
-            first: keys,
-            stride: 8 * width,
-            count: tokens.div_ceil(8),
-        };
-        groups.products::<L, T>(x, width, |eight, index, sums| {
-            let to = to.add((row + index) * stride + 8 * eight);
-            L::put(to, L::mul(sums, scale));
-        });
+impl<N: Number> Kept for N {
+    #[inline(always)]
+    unsafe fn score<L: Lanes, const T: usize>(
+        part: &Part<'_>,
+        keys: *const u16,
+        tokens: usize,
+        row: usize,
+        scores: Scores,
+    ) -> usize {
+        let width = part.shape.width;
+        // SAFETY: the caller's; a page is whole, whatever of it is filled.
+        unsafe {
+            let x = std::array::from_fn(|index| part.queries.add(part.place(row + index)));
+            let scale = L::splat(part.shape.scale);
+            let groups = &Groups {
+                first: keys.cast::<N>(),
+                stride: 8 * width,
+                count: tokens.div_ceil(8),
+            };
+            groups.products::<L, T>(x, width, |eight, index, sums| {
+                let to = scores.start.add((row + index) * scores.stride + 8 * eight);
+                L::put(to, L::mul(sums, scale));
+            });
+        }
+        T
     }
-    T
+
+    #[inline(always)]
+    unsafe fn mix<L: Lanes, const T: usize>(
+        part: &Part<'_>,
+        values: *const u16,
+        tokens: usize,
+        row: usize,
+        scores: Scores,
+    ) -> usize {
+        // SAFETY: the caller's.
+        unsafe {
+            let x = std::array::from_fn(|index| {
+                scores.start.add((row + index) * scores.stride).cast_const()
+            });
+            let groups = &Groups {
+                first: values.cast::<N>(),
+                stride: 8 * PAGE,
+                count: part.shape.width / 8,
+            };
+            groups.products::<L, T>(x, tokens, |eight, index, sums| {
+                let to = part.out.add(part.place(row + index) + 8 * eight);
+                put_more::<L>(to, sums, scores.fresh);
+            });
+        }
+        T
+    }
 }
 
-/// Adds a page's values in the shares of `T` rows to the result.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "an inner loop, called from one place"
-)]
+impl Kept for Bytes {
+    #[inline(always)]
+    unsafe fn score<L: Lanes, const T: usize>(
+        part: &Part<'_>,
+        keys: *const u16,
+        tokens: usize,
+        row: usize,
+        scores: Scores,
+    ) -> usize {
+        let width = part.shape.width;
+        // SAFETY: the caller's; a page is whole, whatever of it is filled: bytes, then scales.
+        unsafe {
+            let scale = L::splat(part.shape.scale);
+            for block in 0..width.div_ceil(BLOCK) {
+                let x = std::array::from_fn(|index| {
+                    part.queries.add(part.place(row + index) + BLOCK * block)
+                });
+                let groups = &Groups {
+                    first: keys.cast::<i8>().add(8 * BLOCK * block),
+                    stride: 8 * width,
+                    count: tokens.div_ceil(8),
+                };
+                let scales = keys.add(width * PAGE / 2 + block * PAGE);
+                let columns = BLOCK.min(width - BLOCK * block);
+                groups.products::<L, T>(x, columns, |eight, index, sums| {
+                    let scale = L::mul(L::halves(scales.add(8 * eight)), scale);
+                    let to = scores.start.add((row + index) * scores.stride + 8 * eight);
+                    put_more::<L>(to, L::mul(sums, scale), block == 0);
+                });
+            }
+        }
+        T
+    }
+
+    #[inline(always)]
+    unsafe fn mix<L: Lanes, const T: usize>(
+        part: &Part<'_>,
+        values: *const u16,
+        tokens: usize,
+        row: usize,
+        scores: Scores,
+    ) -> usize {
+        let width = part.shape.width;
+        let mut shares = [[0.0_f32; PAGE]; T];
+        // SAFETY: the caller's; a page is whole, and so is a page's part of a row of scores.
+        unsafe {
+            for block in 0..width.div_ceil(BLOCK) {
+                let scales = values.add(width * PAGE / 2 + block * PAGE);
+                // Once for all columns of the block.
+                for (index, shares) in shares.iter_mut().enumerate() {
+                    let from = scores.start.add((row + index) * scores.stride);
+                    for eight in (0..tokens).step_by(8) {
+                        let scale = L::halves(scales.add(eight));
+                        let share = L::load(from.add(eight).cast_const());
+                        L::put(shares.as_mut_ptr().add(eight), L::mul(share, scale));
+                    }
+                }
+                let x = std::array::from_fn(|index| shares[index].as_ptr());
+                let columns = BLOCK.min(width - BLOCK * block);
+                let groups = &Groups {
+                    first: values.cast::<i8>().add(PAGE * BLOCK * block),
+                    stride: 8 * PAGE,
+                    count: columns / 8,
+                };
+                groups.products::<L, T>(x, tokens, |eight, index, sums| {
+                    let place = part.place(row + index) + BLOCK * block + 8 * eight;
+                    put_more::<L>(part.out.add(place), sums, scores.fresh);
+                });
+            }
+        }
+        T
+    }
+}
+
+/// Puts eight sums, or adds them to what is there.
+///
+/// # Safety
+/// As [`Lanes`] says.
 #[inline(always)]
-unsafe fn mix<L: Lanes, N: Number, const T: usize>(
-    part: &Part<'_>,
-    values: *const N,
-    tokens: usize,
-    row: usize,
-    from: *const f32,
-    stride: usize,
-    fresh: bool,
-) -> usize {
+unsafe fn put_more<L: Lanes>(to: *mut f32, sums: L::Floats, fresh: bool) {
     // SAFETY: the caller's.
     unsafe {
-        let x = std::array::from_fn(|index| from.add((row + index) * stride));
-        let groups = &Groups {
-            first: values,
-            stride: 8 * PAGE,
-            count: part.shape.width / 8,
+        let sums = match fresh {
+            true => sums,
+            false => L::add(sums, L::load(to.cast_const())),
         };
-        groups.products::<L, T>(x, tokens, |eight, index, sums| {
-            let to = part.out.add(part.place(row + index) + 8 * eight);
-            L::put(
-                to,
-                if fresh {
-                    sums
-                } else {
-                    L::add(sums, L::load(to))
-                },
-            );
-        });
+        L::put(to, sums);
     }
-    T
 }

@@ -107,6 +107,8 @@ pub(super) trait Lanes {
     unsafe fn floats(ints: Self::Ints) -> Self::Floats;
     /// The same float everywhere.
     unsafe fn splat(number: f32) -> Self::Floats;
+    /// Eight bytes with a sign from memory, as floats.
+    unsafe fn signed_bytes(from: *const i8) -> Self::Floats;
     /// Eight halves from memory.
     unsafe fn halves(from: *const u16) -> Self::Floats;
     /// Eight floats from memory that are cut to their upper 16 bits.

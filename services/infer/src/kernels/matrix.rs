@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::activations::{Activations, Grain};
 use super::packing::{GROUP, pack, unpack_row};
 use super::tiles::{self, Work};
+use super::zeroed::Zeroed;
 use super::{Isa, Pool, for_isa};
 use crate::gguf::Kind;
 
@@ -32,7 +33,7 @@ struct Inner {
     format: Kind,
     rows: usize,
     columns: usize,
-    packed: OnceLock<Box<[u8]>>,
+    packed: OnceLock<Zeroed<u8>>,
 }
 
 /// One product of a call: a matrix, and where its result goes: activations' rows × matrix' rows.
@@ -95,6 +96,12 @@ impl Matrix {
         self.inner.rows.div_ceil(GROUP) * self.group_bytes()
     }
 
+    /// Of these, the bytes that it takes already.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        self.inner.packed.get().map_or(0, |packed| packed.len())
+    }
+
     /// A row as floats. It is read from the file.
     ///
     /// # Errors
@@ -117,7 +124,7 @@ impl Matrix {
     /// Reads and packs it, if that has not been done.
     ///
     /// # Errors
-    /// When the file cannot be read there.
+    /// When the file cannot be read there, or there is no memory for it.
     pub fn prepare(&self, pool: &Pool) -> io::Result<()> {
         self.packed(pool).map(|_| ())
     }
@@ -127,7 +134,7 @@ impl Matrix {
             return Ok(packed);
         }
         let (row_bytes, group_bytes) = (self.row_bytes(), self.group_bytes());
-        let mut packed = vec![0_u8; self.bytes()].into_boxed_slice();
+        let mut packed = Zeroed::new(self.bytes())?;
         let failure = OnceLock::new();
         let pieces = Pieces::new(&mut packed, group_bytes);
         pool.run(pieces.len(), &|index| {

@@ -25,6 +25,7 @@ mod tiles;
 mod vectors;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+mod zeroed;
 
 pub use attention::{Attention, Keep, PAGE, Stretch};
 pub use isa::Isa;
@@ -33,6 +34,7 @@ pub use matrix::{Matrix, Product};
 pub use packing::unpacked;
 pub use pool::Pool;
 pub use vectors::{add, gelu_exact, gelu_product, layer_norm, rms_norm, silu_product, softmax};
+pub use zeroed::Zeroed;
 
 #[cfg(test)]
 mod tests;

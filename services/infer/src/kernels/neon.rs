@@ -272,6 +272,17 @@ macro_rules! lanes {
                 unsafe { (vdupq_n_f32(number), vdupq_n_f32(number)) }
             }
             #[inline(always)]
+            unsafe fn signed_bytes(from: *const i8) -> Self::Floats {
+                // SAFETY: see the trait.
+                unsafe {
+                    let wide = vmovl_s8(vld1_s8(from));
+                    (
+                        vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide))),
+                        vcvtq_f32_s32(vmovl_s16(vget_high_s16(wide))),
+                    )
+                }
+            }
+            #[inline(always)]
             unsafe fn halves(from: *const u16) -> Self::Floats {
                 // SAFETY: see the trait.
                 unsafe { (widened(vld1_u16(from)), widened(vld1_u16(from.add(4)))) }

@@ -188,6 +188,15 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    unsafe fn signed_bytes(from: *const i8) -> [f32; 8] {
+        // SAFETY: the caller's pointer reaches eight bytes.
+        each(
+            unsafe { from.cast::<[i8; 8]>().read_unaligned() },
+            f32::from,
+        )
+    }
+
+    #[inline(always)]
     unsafe fn halves(from: *const u16) -> [f32; 8] {
         // SAFETY: the caller's pointer reaches eight halves.
         each(

@@ -555,6 +555,14 @@ impl Number for Brain {
     }
 }
 
+impl Number for i8 {
+    #[inline(always)]
+    unsafe fn eight<L: Lanes>(from: *const i8) -> L::Floats {
+        // SAFETY: the caller's.
+        unsafe { L::signed_bytes(from) }
+    }
+}
+
 impl Number for f32 {
     #[inline(always)]
     unsafe fn eight<L: Lanes>(from: *const f32) -> L::Floats {

@@ -159,6 +159,11 @@ macro_rules! common {
             unsafe { _mm256_set1_ps(number) }
         }
         #[inline(always)]
+        unsafe fn signed_bytes(from: *const i8) -> __m256 {
+            // SAFETY: see the trait.
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+        }
+        #[inline(always)]
         unsafe fn halves(from: *const u16) -> __m256 {
             // SAFETY: see the trait.
             unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }

@@ -3,15 +3,16 @@
 //! A page holds a few dozen tokens of all layers. Sequences that begin alike share their first
 //! pages; only the last one is written to, so it is always its sequence's own.
 
+use std::io;
 use std::sync::Arc;
 
 use super::Config;
-use crate::kernels::{Keep, PAGE};
+use crate::kernels::{Keep, PAGE, Zeroed};
 
 /// Keys and values of up to [`PAGE`] tokens in all layers.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Page {
-    words: Vec<u16>,
+    words: Zeroed<u16>,
 }
 
 /// What attention remembers of one sequence.
@@ -35,7 +36,7 @@ impl Cache {
             limit,
             layers: config.layers,
             keep,
-            page_words: 2 * config.kv_width() * PAGE * keep.words(),
+            page_words: 2 * config.kv_heads * keep.head_words(config.head_width),
         }
     }
 
@@ -92,21 +93,37 @@ impl Cache {
         self.pages.len() * self.layers * self.page_words * size_of::<u16>()
     }
 
+    /// Of these, the bytes that nobody shares: what its end sets free.
+    #[must_use]
+    pub fn own_bytes(&self) -> usize {
+        let own = self
+            .pages
+            .iter()
+            .filter(|page| Arc::strong_count(page) == 1);
+        own.count() * self.layers * self.page_words * size_of::<u16>()
+    }
+
     /// Makes room for `count` more tokens, in pages of its own.
-    pub(super) fn reserve(&mut self, count: usize) {
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(super) fn reserve(&mut self, count: usize) -> io::Result<()> {
+        let words = self.layers * self.page_words;
         if let Some(last) = self.pages.last_mut()
             && !self.tokens.is_multiple_of(PAGE)
+            && Arc::get_mut(last).is_none()
         {
-            // Copies the page if another sequence has it, too.
-            Arc::make_mut(last);
+            // Another sequence has it, too.
+            let mut copy = Zeroed::new(words)?;
+            copy.copy_from_slice(&last.words);
+            *last = Arc::new(Page { words: copy });
         }
         let pages = (self.tokens + count).div_ceil(PAGE);
-        let words = self.layers * self.page_words;
-        self.pages.resize_with(pages, || {
-            Arc::new(Page {
-                words: vec![0; words],
-            })
-        });
+        while self.pages.len() < pages {
+            let words = Zeroed::new(words)?;
+            self.pages.push(Arc::new(Page { words }));
+        }
+        Ok(())
     }
 
     /// Counts `count` tokens as seen, after every layer has put them.

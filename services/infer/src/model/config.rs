@@ -262,8 +262,8 @@ impl Config {
     /// Bytes of keys and values that `tokens` tokens take in the cache.
     #[must_use]
     pub fn cache_bytes(&self, keep: Keep, tokens: usize) -> u64 {
-        let words = self.layers * 2 * self.kv_width() * keep.words();
-        (words * size_of::<u16>()) as u64 * tokens.next_multiple_of(PAGE) as u64
+        let page = self.layers * 2 * self.kv_heads * keep.head_words(self.head_width);
+        (page * size_of::<u16>()) as u64 * tokens.div_ceil(PAGE) as u64
     }
 }
 

@@ -58,9 +58,11 @@ struct Buffers {
 }
 
 /// `buffer` with `length` numbers, whatever they are.
-fn sized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+fn sized(buffer: &mut Vec<f32>, length: usize) -> Result<&mut [f32], Error> {
+    let more = length.saturating_sub(buffer.len());
+    (buffer.try_reserve_exact(more)).map_err(|error| Error::Memory(error.into()))?;
     buffer.resize(length, 0.0);
-    buffer
+    Ok(buffer)
 }
 
 impl Decoder {
@@ -125,6 +127,14 @@ impl Decoder {
         all.map(|linear| linear.matrix.bytes() as u64).sum()
     }
 
+    /// Of these, the bytes that are packed already.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        let matrices = self.layers.iter().flat_map(Layer::linears);
+        let all = matrices.chain([&self.output]);
+        all.map(|linear| linear.matrix.resident() as u64).sum()
+    }
+
     /// Reads and packs what has not been used yet, matrix by matrix; `told` hears how many of how
     /// many are ready, and ends it by answering false.
     ///
@@ -150,7 +160,7 @@ impl Decoder {
     /// for all that was wanted, part by part and token by token.
     ///
     /// # Errors
-    /// When the weights cannot be read, or a logit is not finite.
+    /// When the weights cannot be read, there is no memory, or a logit is not finite.
     ///
     /// # Panics
     /// When a part has no tokens or no room for them.
@@ -189,7 +199,8 @@ impl Decoder {
                 part.tokens.len() <= part.cache.left(),
                 "room for the tokens"
             );
-            part.cache.reserve(part.tokens.len());
+            let room = part.cache.reserve(part.tokens.len());
+            room.map_err(Error::Memory)?;
             let seen = part.cache.tokens();
             let start = positions.len();
             positions.extend(seen..seen + part.tokens.len());
@@ -211,7 +222,7 @@ impl Decoder {
             added,
         } = &mut *buffers;
         let embedding = config.embedding;
-        let stream = sized(stream, rows * embedding);
+        let stream = sized(stream, rows * embedding)?;
         let tokens = parts.iter().flat_map(|part| part.tokens);
         for (row, token) in stream.chunks_exact_mut(embedding).zip(tokens) {
             self.embedding
@@ -222,15 +233,15 @@ impl Decoder {
                     .for_each(|number| *number *= config.embedding_scale);
             }
         }
-        let normed = sized(normed, rows * embedding);
+        let normed = sized(normed, rows * embedding)?;
         let width = config.heads * config.head_width;
-        let query = sized(query, rows * width);
-        let key = sized(key, rows * config.kv_width());
-        let value = sized(value, rows * config.kv_width());
-        let mixed = sized(mixed, rows * width);
-        let gate = sized(gate, rows * config.feed_forward);
-        let up = sized(up, rows * config.feed_forward);
-        let added = sized(added, rows * embedding);
+        let query = sized(query, rows * width)?;
+        let key = sized(key, rows * config.kv_width())?;
+        let value = sized(value, rows * config.kv_width())?;
+        let mixed = sized(mixed, rows * width)?;
+        let gate = sized(gate, rows * config.feed_forward)?;
+        let up = sized(up, rows * config.feed_forward)?;
+        let added = sized(added, rows * embedding)?;
 
         for (index, layer) in self.layers.iter().enumerate() {
             let window = config.window(index);
@@ -321,11 +332,15 @@ impl Decoder {
 
     /// The logits of rows of the stream.
     fn logits(&self, pool: &Pool, rows: &[f32]) -> Result<Vec<f32>, Error> {
-        let mut normed = vec![0.0; rows.len()];
-        self.norm(pool, rows, &self.norm, &mut normed);
-        let mut logits = vec![0.0; rows.len() / self.config.embedding * self.vocabulary()];
+        let (mut normed, mut logits) = (Vec::new(), Vec::new());
+        let normed = sized(&mut normed, rows.len())?;
+        self.norm(pool, rows, &self.norm, normed);
+        sized(
+            &mut logits,
+            rows.len() / self.config.embedding * self.vocabulary(),
+        )?;
         if !logits.is_empty() {
-            self.multiply(pool, &normed, [(&self.output, &mut logits[..])])?;
+            self.multiply(pool, normed, [(&self.output, &mut logits[..])])?;
         }
         if let Some(cap) = self.config.logit_cap {
             for logit in &mut logits {

@@ -257,6 +257,15 @@ impl Encoder {
         matrices + (positions * size_of::<f32>()) as u64
     }
 
+    /// Of these, the bytes that are in memory.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        let matrices = self.layers.iter().flat_map(Layer::linears);
+        let matrices: u64 = matrices.map(|linear| linear.matrix.resident() as u64).sum();
+        let positions = self.positions.as_ref().map_or(0, Vec::len);
+        matrices + (positions * size_of::<f32>()) as u64
+    }
+
     /// One vector for each text, not scaled yet. All texts are read in one pass.
     ///
     /// # Errors

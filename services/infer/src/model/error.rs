@@ -57,9 +57,12 @@ pub enum Error {
         "the model computed something that is no finite number; its weights are probably damaged"
     )]
     NotFinite,
-    /// The weights could not be read when they were used first.
+    /// The weights could not be read when they were used first, or there was no memory for them.
     #[error("cannot read the model's weights")]
     Weights(#[source] std::io::Error),
+    /// There is no memory for the keys and values, or for what is computed.
+    #[error("there is no memory to compute in")]
+    Memory(#[source] std::io::Error),
 }
 
 impl Error {

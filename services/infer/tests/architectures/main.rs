@@ -65,6 +65,39 @@ fn logits_are_within_tolerance() {
     }
 }
 
+/// Largest difference of a logit with keys and values of scaled bytes, as a fraction of the deviation.
+const BYTES_TOLERANCE: f64 = 0.1;
+
+#[test]
+fn scaled_bytes_change_little_and_take_half_the_memory() {
+    for name in MODELS {
+        let expected = Expected::read(name);
+        let model = load(&expected);
+        let config = model.config();
+        let [bytes, halves] =
+            [Keep::Bytes, Keep::Halves].map(|keep| config.cache_bytes(keep, 4096));
+        let [of, most] = match config.head_width % 32 {
+            0 => [bytes * 32, halves * 17],
+            // A part of a block has a whole scale.
+            _ => [bytes * 4, halves * 3],
+        };
+        assert!(of <= most, "{name}: {bytes} {halves}");
+        for (&place, wanted) in expected.places.iter().zip(&expected.logits) {
+            // Token by token, so that all but the last come from the cache.
+            let mut cache = Cache::new(config, Keep::Bytes, 64);
+            let mut found = Vec::new();
+            for token in &expected.prompt[..=place] {
+                found = forward(&model, std::slice::from_ref(token), &mut cache);
+            }
+            let pairs = found.iter().zip(wanted);
+            let worst = pairs.map(|(a, b)| (f64::from(*a) - b).abs());
+            let worst = worst.fold(0.0, f64::max) / expected.deviation;
+            println!("{name} after {place}: worst difference {worst:.4} of the deviation");
+            assert!(worst <= BYTES_TOLERANCE, "{name} after {place}: {worst}");
+        }
+    }
+}
+
 #[test]
 fn sixteen_greedy_tokens_are_equal() {
     for name in MODELS {

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ pub const LONG: Duration = Duration::from_secs(120);
 pub struct Service {
     pub child: Child,
     directory: tempfile::TempDir,
-    log: Receiver<String>,
+    /// Behind a lock, so that clients on several threads can share the service.
+    log: Mutex<Receiver<String>>,
 }
 
 impl Service {
@@ -53,7 +55,7 @@ impl Service {
         let service = Self {
             child,
             directory,
-            log,
+            log: Mutex::new(log),
         };
         // Its first line comes when it listens.
         service.wait_for_log("serving");
@@ -62,7 +64,12 @@ impl Service {
 
     /// Waits for a line of the log that has `part` in it.
     pub fn wait_for_log(&self, part: &str) {
-        while !self.log.recv_timeout(LONG).expect(part).contains(part) {}
+        let log = self.log.lock().unwrap();
+        while !log.recv_timeout(LONG).expect(part).contains(part) {}
+    }
+
+    pub fn models(&self) -> PathBuf {
+        self.directory.path().join("models")
     }
 
     pub fn socket(&self) -> PathBuf {

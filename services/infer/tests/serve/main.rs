@@ -270,6 +270,27 @@ fn models_are_listed_shown_loaded_and_unloaded() {
     assert_eq!(running["name"], "tiny-q4_0:latest");
     assert_eq!(running["context_length"], 512);
     assert!(running["expires_at"].as_str().unwrap().ends_with('Z'));
+    // Another beside it, with a time of its own.
+    let other = json!({"model": "tiny-f32", "keep_alive": -1});
+    assert_eq!(service.post("/api/generate", &other).0, 200);
+    let running = service.get("/api/ps")["models"].take();
+    let names = [0, 1].map(|place| running[place]["name"].as_str().unwrap());
+    assert_eq!(names, ["tiny-q4_0:latest", "tiny-f32:latest"]);
+    assert!(
+        running[1]["expires_at"]
+            .as_str()
+            .unwrap()
+            .starts_with("2318")
+    );
+    let unload = json!({"model": "tiny-f32", "keep_alive": 0});
+    assert_eq!(
+        service.post("/api/generate", &unload).1["done_reason"],
+        "unload"
+    );
+    assert_eq!(
+        service.get("/api/ps")["models"][0]["name"],
+        "tiny-q4_0:latest"
+    );
     let unload = json!({"model": "tiny-q4_0", "messages": [], "keep_alive": 0});
     let (status, unloaded) = service.post("/api/chat", &unload);
     assert_eq!((status, &unloaded["done_reason"]), (200, &json!("unload")));

@@ -1,0 +1,95 @@
+//! Memory for weights and for keys and values: straight from the system and straight back to it, so that
+//! what an unloaded model had is there for others at once, and too little of it is an error rather than
+//! the end of the process.
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+/// Numbers of which every pattern of bits is one.
+pub trait Plain: Copy + Send + Sync {}
+
+impl Plain for u8 {}
+impl Plain for u16 {}
+
+/// A slice that begins as zeros.
+#[derive(Debug)]
+pub struct Zeroed<T: Plain> {
+    start: NonNull<T>,
+    length: usize,
+}
+
+// SAFETY: it owns its memory alone, like a box.
+unsafe impl<T: Plain> Send for Zeroed<T> {}
+// SAFETY: as above; shared references only read.
+unsafe impl<T: Plain> Sync for Zeroed<T> {}
+
+impl<T: Plain> Zeroed<T> {
+    /// `length` zeros.
+    ///
+    /// # Errors
+    /// When the system has no such memory.
+    pub fn new(length: usize) -> io::Result<Self> {
+        let bytes = length
+            .checked_mul(size_of::<T>())
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        if bytes == 0 {
+            let start = NonNull::dangling();
+            return Ok(Self { start, length });
+        }
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping, at an address of the system's choice, touches no memory in use.
+        let start =
+            unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, access, MapFlags::PRIVATE) };
+        let start = NonNull::new(start?.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, length })
+    }
+}
+
+impl<T: Plain> Deref for Zeroed<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: so many numbers were mapped, zeros to begin with, and only `drop` gives them back.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl<T: Plain> DerefMut for Zeroed<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above, and this reference is the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl<T: Plain> Drop for Zeroed<T> {
+    fn drop(&mut self) {
+        let bytes = self.length * size_of::<T>();
+        if bytes > 0 {
+            // SAFETY: mapped by `new` with this length, and nobody has a reference any more. It cannot
+            // fail for a whole mapping.
+            let _ = unsafe { munmap(self.start.as_ptr().cast(), bytes) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_zero_and_too_much_of_it_an_error() {
+        let mut some = Zeroed::<u16>::new(5000).unwrap();
+        assert_eq!(some.len(), 5000);
+        assert!(some.iter().all(|&number| number == 0));
+        some[4999] = 7;
+        assert_eq!(some.last(), Some(&7));
+        assert!(Zeroed::<u8>::new(0).unwrap().is_empty());
+        for length in [usize::MAX, usize::MAX / 2, 1 << 50] {
+            let error = Zeroed::<u16>::new(length).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+        }
+    }
+}
