@@ -287,28 +287,36 @@ fn checked_prompt(loaded: &Loaded, prompt: &Prompt, context: usize) -> Result<Ve
         let text = format!("{name:?} makes vectors of texts, and does not support generate");
         return Err(Failure::new(Refusal::Request, text));
     }
-    let tokens = prompt_tokens(loaded, prompt)?;
+    let tokens = prompt_tokens(loaded, prompt, context)?;
     if tokens.is_empty() {
         return Err(Failure::new(Refusal::Request, "the prompt has no tokens"));
     }
     // One place is left for the answer.
     if tokens.len() >= context {
-        let text = format!(
-            "the prompt has {} tokens, allowed: at most {} (a context of {context} tokens, of \
-             which the answer takes at least one; the model's own limit is {})",
-            tokens.len(),
-            context - 1,
-            loaded.network.context(),
-        );
-        return Err(Failure::new(Refusal::TooLong, text));
+        return Err(too_long(loaded, &tokens.len().to_string(), context));
     }
     Ok(tokens)
 }
 
+fn too_long(loaded: &Loaded, found: &str, context: usize) -> Failure {
+    let text = format!(
+        "the prompt has {found} tokens, allowed: at most {} (a context of {context} tokens, of which the \
+         answer takes at least one; the model's own limit is {})",
+        context - 1,
+        loaded.network.context(),
+    );
+    Failure::new(Refusal::TooLong, text)
+}
+
 /// The tokens that the model is to go on from.
-fn prompt_tokens(loaded: &Loaded, prompt: &Prompt) -> Result<Vec<u32>, Failure> {
+fn prompt_tokens(loaded: &Loaded, prompt: &Prompt, context: usize) -> Result<Vec<u32>, Failure> {
     let request = |text: String| Failure::new(Refusal::Request, text);
     let encode = |text: &str| {
+        // Megabytes would hold up the others for seconds, only to be refused.
+        let least = loaded.longest.map_or(0, |longest| text.len() / longest);
+        if least > context {
+            return Err(too_long(loaded, &format!("more than {least}"), context));
+        }
         loaded
             .tokenizer
             .encode(text)

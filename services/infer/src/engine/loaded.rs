@@ -23,6 +23,8 @@ pub struct Loaded {
     pub(super) template: Option<Template>,
     /// How its caches keep keys and values.
     pub(super) keep: Keep,
+    /// The most bytes of a text that one token can stand for.
+    pub(super) longest: Option<usize>,
     pieces: OnceLock<Arc<Pieces>>,
 }
 
@@ -57,6 +59,7 @@ impl Loaded {
         Ok(Self {
             model: model.clone(),
             network,
+            longest: tokenizer.longest(),
             tokenizer,
             template,
             keep,

@@ -148,6 +148,20 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// The most bytes of a text that one token can stand for; None when there is no such bound, because a
+    /// whole unknown word is one token or much of a text may be left out.
+    #[must_use]
+    pub fn longest(&self) -> Option<usize> {
+        match self.model {
+            Model::Words(_) | Model::Unigram(_) => None,
+            // Both spellings are at least as long as the bytes; a character is four at most.
+            Model::Pairs(_) | Model::Pieces(_) => (0..self.vocabulary.len() as u32)
+                .filter_map(|token| self.vocabulary.entry(token))
+                .map(|entry| entry.text.len().max(4))
+                .max(),
+        }
+    }
+
     /// The bytes that a token stands for; none for control tokens. They may be a part of a
     /// character: see [`Utf8Stream`].
     #[must_use]

@@ -5,6 +5,7 @@
     reason = "a test says by its panic what went wrong"
 )]
 
+mod abuse;
 mod embed;
 mod fixture;
 mod openai;
