@@ -93,6 +93,10 @@ pub fn launch_spec(service: &Service) -> LaunchSpec {
     if let Some(memory) = service.limits.memory {
         environment.insert("KOS_MEMORY_LIMIT".to_owned(), memory.to_string());
     }
+    if let Some(millis) = service.limits.cpu_millis {
+        let processors = f64::from(millis) / 1000.0;
+        environment.insert("KOS_CPU_LIMIT".to_owned(), processors.to_string());
+    }
     // A namespace with no network has no ports to guard.
     let ports = |ports: &[u16]| (sandbox.network == Network::Host).then(|| ports.to_vec());
     LaunchSpec {
@@ -268,6 +272,15 @@ mod tests {
         );
         assert_eq!(spec.environment["STATE_DIRECTORY"], "/data/echo");
         assert_eq!((spec.listen, spec.connect), (Some(vec![80]), Some(vec![])));
+    }
+
+    #[test]
+    fn limits_that_a_program_plans_by_are_told() {
+        let spec = spec("[limits]\nmemory = \"64M\"\ncpu = 1.5\n");
+        assert_eq!(spec.environment["KOS_MEMORY_LIMIT"], "67108864");
+        assert_eq!(spec.environment["KOS_CPU_LIMIT"], "1.5");
+        let none = self::spec("[limits]\nmemory = \"none\"\n").environment;
+        assert!(!none.contains_key("KOS_MEMORY_LIMIT") && !none.contains_key("KOS_CPU_LIMIT"));
     }
 
     #[test]

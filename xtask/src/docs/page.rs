@@ -42,8 +42,8 @@ programs; all else may differ.
 A change of `program`, `args`, `uid`, `environment`, `credentials`, `sockets` or anything in `sandbox`
 takes a new process, and so do `limits.open-files`, `file-size`, `locked-memory` and `stack`, and a
 `watchdog` that becomes shorter. Everything else is taken over by the running service. It is not told:
-`$KOS_MEMORY_LIMIT` stays what `limits.memory` was at its start, and one that plans by it needs a
-restart to use more.
+`$KOS_MEMORY_LIMIT` (in bytes) and `$KOS_CPU_LIMIT` (in processors) stay what `limits.memory` and
+`limits.cpu` were at its start, and one that plans by them needs a restart to use more.
 
 ";
 
