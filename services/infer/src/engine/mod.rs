@@ -36,7 +36,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::generation::Generation;
 use self::shelf::{Shelf, Shortage};
-use crate::kernels::{Keep, Pool};
+use crate::kernels::{Keep, Pool, give_back};
 use crate::library::Model;
 use crate::memory::Limits;
 use crate::options::KeepAlive;
@@ -119,6 +119,7 @@ impl Engine {
             waiting: VecDeque::new(),
             held_up: false,
             publish,
+            untidy: false,
         };
         std::thread::Builder::new()
             .name("engine".to_owned())
@@ -181,6 +182,8 @@ struct Worker {
     /// Whether the first job that could begin waits for memory that busy models have.
     held_up: bool,
     publish: watch::Sender<Vec<Status>>,
+    /// Whether something was done since memory was given back.
+    untidy: bool,
 }
 
 /// What is to be done with a job that waits.
@@ -261,6 +264,9 @@ impl Worker {
                 .next_expiry()
                 .map(|time| time.saturating_duration_since(Instant::now())),
         };
+        if !self.busy() && wait != Some(Duration::ZERO) && std::mem::take(&mut self.untidy) {
+            give_back();
+        }
         loop {
             let command = match wait {
                 Some(Duration::ZERO) => commands.try_recv().map_err(|error| match error {
@@ -367,6 +373,7 @@ impl Worker {
     /// Begins a job. A summary says that it is done already.
     fn begin_one(&mut self, job: Box<Job>) -> Result<Option<Summary>, Refused> {
         let started = Instant::now();
+        self.untidy = true;
         if matches!(job.prompt, Prompt::Unload) {
             if let Some(place) = self.shelf.named(&job.model.name) {
                 self.shelf.unload(place, "a client asked for it");

@@ -194,7 +194,8 @@ pub(super) async fn model(State(server): State<Arc<Server>>, Path(id): Path<Stri
 /// See [`super::check_body`].
 pub(super) fn check_chat(body: &[u8]) -> Result<(), Refused> {
     let mut request = Chat::read(body)?;
-    tool_names(&request.offered_tools()?)?;
+    tool_names(&request.tools.offered)?;
+    request.tools.grammar(&request.model, None)?;
     request.messages()?;
     request.logprobs()?;
     request.format()?;

@@ -75,6 +75,16 @@ impl<T: Plain> Drop for Zeroed<T> {
     }
 }
 
+/// Gives back to the system what the allocator has kept of memory that was freed in small pieces: bodies,
+/// prompts, vocabularies. About a millisecond.
+pub fn give_back() {
+    // SAFETY: it touches only what the allocator holds free, under its own locks.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

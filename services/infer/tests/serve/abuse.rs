@@ -131,7 +131,7 @@ fn two_hundred_clients_of_every_kind() {
                             {
                                 last = chunk;
                                 // Slowly.
-                                if kind == 2 && last.len() % 16 == 0 {
+                                if kind == 2 && last.len().is_multiple_of(16) {
                                     std::thread::sleep(Duration::from_millis(2));
                                 }
                             }
