@@ -2,7 +2,10 @@
 //! and the lines and questions that others write.
 
 #![no_main]
-#![allow(dead_code, reason = "the parts of kos-api that parse, without the rest")]
+#![allow(
+    dead_code,
+    reason = "the parts of kos-api that parse, without the rest"
+)]
 
 #[path = "../../services/api/src/journal/line.rs"]
 mod line;
@@ -26,7 +29,10 @@ fuzz_target!(|data: &[u8]| {
     // What is left after the cut is whole, and found to hold the same.
     let again = Scan::of(data.get(..scan.whole).unwrap_or_default());
     assert_eq!(again.whole, scan.whole);
-    assert_eq!((again.range, &again.places, again.damaged), (scan.range, &scan.places, scan.damaged));
+    assert_eq!(
+        (again.range, &again.places, again.damaged),
+        (scan.range, &scan.places, scan.damaged)
+    );
 
     // A question and a line of a service, whatever is in them.
     let text = String::from_utf8_lossy(data);
@@ -51,5 +57,8 @@ fuzz_target!(|data: &[u8]| {
     record.encode(&mut bytes);
     assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
     let scan = Scan::of(&bytes);
-    assert_eq!((scan.whole, scan.range.map(|range| range.last)), (bytes.len(), Some(1)));
+    assert_eq!(
+        (scan.whole, scan.range.map(|range| range.last)),
+        (bytes.len(), Some(1))
+    );
 });

@@ -7,9 +7,11 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use serde_json::Value as Json;
 
-/// Steps that a template may take: the largest real ones take some thousand for a message. A
-/// template comes with a file from anywhere; it must not be able to run for ever.
-const FUEL: u64 = 20_000_000;
+/// What a template may use for itself. It comes with a file from anywhere: it must not be able to run
+/// for ever, nor to fill the memory. A step costs 1, and so do 64 bytes that are made: these are 128 MB.
+const FUEL: u64 = 2_000_000;
+/// What it may use beyond that for each message, call and tool: the largest real ones take some thousand.
+const FUEL_FOR_EACH: u64 = 20_000;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +84,20 @@ impl From<Vec<Message>> for Conversation {
     }
 }
 
+impl Conversation {
+    /// What a template may use to write it down.
+    fn fuel(&self) -> u64 {
+        let each = |message: &Message| {
+            let parts = 1 + message.tool_calls.len() as u64;
+            // A text is copied a few times, and may be written as JSON, which costs a quarter.
+            let text = message.content.len() + message.thinking.len();
+            parts * FUEL_FOR_EACH + text as u64
+        };
+        let tools = self.tools.len() as u64 * FUEL_FOR_EACH;
+        FUEL + tools + self.messages.iter().map(each).sum::<u64>()
+    }
+}
+
 /// A model's chat template.
 pub struct Template {
     environment: Environment<'static>,
@@ -102,7 +118,6 @@ impl Template {
             .lstrip_blocks(true)
             .build()?;
         environment.set_syntax(syntax);
-        environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(python::method);
         environment.add_test("iterable", python::is_iterable);
         environment.add_function("raise_exception", raise);
@@ -139,7 +154,9 @@ impl Template {
             Some(think) => context! { enable_thinking => think, ..known },
             None => known,
         };
-        self.environment.get_template("chat")?.render(all)
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(conversation.fuel()));
+        environment.get_template("chat")?.render(all)
     }
 }
 
@@ -148,10 +165,11 @@ fn without_marks(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
+        // The two marks of a tag share no sign: `{%}` is none.
+        let Some(length) = rest[start + 2..].find("%}") else {
             break;
         };
-        let tag = &rest[start..start + length + 2];
+        let tag = &rest[start..start + length + 4];
         let inner = tag[2..tag.len() - 2].trim_matches(|c| c == '-' || c == '+');
         text.push_str(&rest[..start]);
         match inner.trim() {
@@ -259,6 +277,32 @@ mod tests {
             describe(&error),
             "no system (line 1 of the model's chat template)"
         );
+    }
+
+    #[test]
+    fn a_mark_that_is_no_tag_stays() {
+        // A tag's two marks share no sign.
+        for (source, expected) in [
+            ("a{% generation %}b{% endgeneration %}", Some("ab")),
+            ("a{%}", None),
+            ("a{%}%}", None),
+        ] {
+            let template = Template::compile(source, ("", ""));
+            let text = template.map(|template| template.render(&said(&[])).unwrap());
+            assert_eq!(text.ok().as_deref(), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_template_cannot_fill_the_memory() {
+        for source in [
+            "{% set n = namespace(a='x') %}{% for i in range(40) %}{% set n.a = n.a ~ n.a %}{% endfor %}",
+            "{{ '%1000000000d' | format(3) }}",
+        ] {
+            let template = Template::compile(source, ("", "")).unwrap();
+            let error = template.render(&said(&[])).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::OutOfFuel, "{source}");
+        }
     }
 
     #[test]
