@@ -9,6 +9,8 @@ greedy tokens. llama.cpp runs with one thread, 32-bit keys and values and no fla
 that what is compared is the model and not the cache's rounding. `margin` is the smallest distance
 between the best and the second-best logit over the 32 choices: while both programs' logits differ
 by less than half of it, the greedy tokens cannot differ.
+
+For the encoder: of some texts the tokens, and the vector, of length 1.
 """
 
 import json
@@ -30,6 +32,15 @@ PROMPTS = {
     "tiny-q4_k": "Nothing is lost without a word, and",
     "tiny-q6_k": "You may turn it off at any time;",
 }
+
+ENCODER = "tiny-bert"
+# No longer than its context, and without marks, which `embed` takes for text.
+SENTENCES = [
+    "a cat",
+    "The box wakes up, counts its cores!",
+    "Caf\u00e9 \u00dcBER 42% x",
+    "",
+]
 
 # Texts on which tokenizers go wrong.
 TEXTS = [
@@ -95,12 +106,28 @@ def describe(path: Path) -> dict:
     }
 
 
+def encode(path: Path) -> list[dict]:
+    model = llama_cpp.Llama(
+        str(path), embedding=True, n_ctx=64, n_batch=64, n_ubatch=64, n_threads=1,
+        n_threads_batch=1, flash_attn=False, verbose=False,
+    )
+    return [
+        {
+            "text": text,
+            "tokens": model.tokenize(text.encode(), add_bos=True, special=True),
+            "vector": [round(number, 6) for number in model.embed(text, normalize=True)],
+        }
+        for text in SENTENCES
+    ]
+
+
 def main() -> None:
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
     result = {
         "made_by": "expected.py",
         "versions": {"llama-cpp-python": llama_cpp.__version__, "numpy": np.__version__},
         "models": {},
+        "encoder": encode(directory / f"{ENCODER}.gguf"),
     }
     for name in PROMPTS:
         found = describe(directory / f"{name}.gguf")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the tiny Llama models that the tests of `kos-infer` and the end-to-end tests load.
+"""Writes the tiny models that the tests of `kos-infer`, the clients' and the end-to-end tests load.
 
     python3 -m venv VENV && VENV/bin/pip install numpy==2.4.6 gguf==0.19.0
     VENV/bin/python tests/models/generate.py
@@ -8,8 +8,8 @@ The weights are seeded noise, scaled so that attention, position and the feed-fo
 matter and so that greedy choices are far apart (`expected.py` records how far). Nothing in these
 files comes from a trained model. The same versions give the same bytes; SHA256SUMS is rewritten.
 
-Each file is a different corner: weight types, tied or separate output, both tokenizer families,
-grouped heads, and the rope factors of Llama 3.1.
+Each file of a Llama model is a different corner: weight types, tied or separate output, both
+tokenizer families, grouped heads, and the rope factors of Llama 3.1. `tiny-bert` makes vectors.
 """
 
 import hashlib
@@ -82,6 +82,13 @@ SHAPES = [
     ),
     Shape("tiny-q6_k", 28, 256, 1, 8, 2, 256, Type.Q6_K, {}),
 ]
+
+# An encoder, with the types that converted files have: places and kinds stay 32-bit floats.
+BERT = Shape(
+    "tiny-bert", 5, 64, 2, 4, 4, 128, Type.F16,
+    {"position_embd.weight": Type.F32, "token_types.weight": Type.F32},
+    tokenizer="bert", context=64,
+)
 
 
 # --- vocabularies -----------------------------------------------------------------------------
@@ -181,6 +188,31 @@ def vocabulary_llama(writer: gguf.GGUFWriter) -> list[str]:
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_chat_template(TEMPLATE_LLAMA)
+    return tokens
+
+
+def vocabulary_bert(writer: gguf.GGUFWriter) -> list[str]:
+    """WordPiece: marks, every small letter, digit and sign, and pieces. What begins a word has U+2581."""
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    kinds = [gguf.TokenType.CONTROL] * len(tokens)
+    signs = [chr(sign) for sign in range(33, 127) if not chr(sign).isupper()]
+    pieces = ["\u2581" + sign for sign in signs] + [sign for sign in signs if sign.isalnum()]
+    for left, right in learn_merges(100):
+        piece = (left + right).replace("\u0120", "\u2581")
+        if piece.lstrip("\u2581").isalnum():
+            pieces.append(piece.lower())
+    pieces = list(dict.fromkeys(pieces))
+    tokens += pieces
+    kinds += [gguf.TokenType.NORMAL] * len(pieces)
+    writer.add_tokenizer_model("bert")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_pad_token_id(0)
+    writer.add_unk_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_sep_token_id(3)
+    writer.add_mask_token_id(4)
     return tokens
 
 
@@ -295,6 +327,78 @@ def tensors(shape: Shape, tokens: list[str]) -> dict[str, np.ndarray]:
     return weights
 
 
+def add_tensors(writer: gguf.GGUFWriter, shape: Shape, weights: dict[str, np.ndarray]) -> None:
+    """Puts the weights into the file, and ends it."""
+    for name, values in weights.items():
+        kind = shape.weights
+        for ending, other in shape.special.items():
+            if name.endswith(ending):
+                kind = other
+        if values.ndim == 1:
+            kind = Type.F32
+        writer.add_tensor(name, stored(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def tensors_bert(shape: Shape, tokens: list[str]) -> dict[str, np.ndarray]:
+    """The same of an encoder."""
+    noise = np.random.Generator(np.random.PCG64(shape.seed))
+    width, inner = shape.embedding, shape.feed_forward
+
+    def numbers(middle: float, spread: float, *dimensions: int) -> np.ndarray:
+        return (middle + spread * noise.standard_normal(dimensions)).astype(np.float32)
+
+    weights = {
+        "token_embd.weight": numbers(0.0, 1.0, len(tokens), width),
+        "position_embd.weight": numbers(0.0, 0.3, shape.context, width),
+        "token_types.weight": numbers(0.0, 0.3, 2, width),
+    }
+
+    def norm(name: str) -> None:
+        weights[f"{name}.weight"] = numbers(1.0, 0.2, width)
+        weights[f"{name}.bias"] = numbers(0.0, 0.1, width)
+
+    def linear(name: str, rows: int, columns: int) -> None:
+        weights[f"{name}.weight"] = numbers(0.0, 1.5 / np.sqrt(columns), rows, columns)
+        weights[f"{name}.bias"] = numbers(0.0, 0.1, rows)
+
+    norm("token_embd_norm")
+    for layer in range(shape.layers):
+        name = f"blk.{layer}."
+        for part in ["attn_q", "attn_k", "attn_v", "attn_output"]:
+            linear(name + part, width, width)
+        norm(name + "attn_output_norm")
+        linear(name + "ffn_up", inner, width)
+        linear(name + "ffn_down", width, inner)
+        norm(name + "layer_output_norm")
+    return weights
+
+
+def write_bert(shape: Shape, directory: Path) -> Path:
+    """Writes the encoder."""
+    path = directory / f"{shape.name}.gguf"
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_name(shape.name)
+    writer.add_description("Seeded noise in the shape of a BERT encoder, for the tests of kOS")
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.embedding)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_layer_norm_eps(1e-12)
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    tokens = vocabulary_bert(writer)
+    writer.add_vocab_size(len(tokens))
+    writer.add_token_type_count(2)
+    add_tensors(writer, shape, tensors_bert(shape, tokens))
+    return path
+
+
 def write(shape: Shape, directory: Path) -> Path:
     """Writes one model file."""
     path = directory / f"{shape.name}.gguf"
@@ -321,26 +425,15 @@ def write(shape: Shape, directory: Path) -> Path:
     writer.add_file_type(file_type[shape.weights])
     tokens = (vocabulary_llama if shape.tokenizer == "llama" else vocabulary_gpt2)(writer)
     writer.add_vocab_size(len(tokens))
-    for name, values in tensors(shape, tokens).items():
-        kind = shape.weights
-        for ending, other in shape.special.items():
-            if name.endswith(ending):
-                kind = other
-        if values.ndim == 1:
-            kind = Type.F32
-        writer.add_tensor(name, stored(values, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    add_tensors(writer, shape, tensors(shape, tokens))
     return path
 
 
 def main() -> None:
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
     sums = []
-    for shape in SHAPES:
-        path = write(shape, directory)
+    for shape in [*SHAPES, BERT]:
+        path = (write_bert if shape is BERT else write)(shape, directory)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         sums.append(f"{digest}  {path.name}\n")
         print(f"{path.name}: {path.stat().st_size} bytes")

@@ -30,7 +30,7 @@ use crate::workspace::Workspace;
 const TESTS: &str = "services/infer/tests/clients";
 /// What the clients upload: it must know a template's marks and JSON's letters, nothing else.
 const MODEL: &str = "tests/models/tiny-q4_0.gguf";
-/// The same for vectors; there may be none yet.
+/// The same for vectors.
 const EMBEDDER: &str = "tests/models/tiny-bert.gguf";
 /// Python's tests; one that needs a registry beside it only runs on the host.
 const SUITES: &[&str] = &["test_ollama", "test_openai", "test_frameworks"];
@@ -217,13 +217,11 @@ struct Place {
 
 impl Place {
     fn environment<'a>(&self, workspace: &Workspace, command: &'a mut Command) -> &'a mut Command {
-        let embedder = workspace.root().join(EMBEDDER);
-        let embedder = Some(embedder).filter(|path| path.exists());
         command
             .env("KOS_CLIENTS_URL", &self.url)
             .env("KOS_CLIENTS_TOKEN", &self.code)
             .env("KOS_CLIENTS_MODEL", workspace.root().join(MODEL))
-            .env("KOS_CLIENTS_EMBEDDER", embedder.unwrap_or_default())
+            .env("KOS_CLIENTS_EMBEDDER", workspace.root().join(EMBEDDER))
             // A proxy of this machine's is not for what is on it.
             .env("NO_PROXY", "127.0.0.1")
     }

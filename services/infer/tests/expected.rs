@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use kos_infer::gguf;
 use kos_infer::kernels::{Keep, Pool};
-use kos_infer::model::{Cache, Config, Decoder, Part, Wanted, Weights};
+use kos_infer::model::{Cache, Config, Decoder, Encoder, EncoderConfig, Part, Wanted, Weights};
 use kos_infer::tokenizer::Tokenizer;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -25,6 +25,15 @@ use std::sync::Arc;
 #[derive(Deserialize)]
 struct Expected {
     models: BTreeMap<String, Model>,
+    /// What `tiny-bert` makes of texts.
+    encoder: Vec<Encoded>,
+}
+
+#[derive(Deserialize)]
+struct Encoded {
+    text: String,
+    tokens: Vec<u32>,
+    vector: Vec<f32>,
 }
 
 #[derive(Deserialize)]
@@ -49,15 +58,24 @@ fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models")
 }
 
-fn expected() -> BTreeMap<String, Model> {
+fn everything() -> Expected {
     let text = std::fs::read_to_string(models().join("expected.json")).unwrap();
-    serde_json::from_str::<Expected>(&text).unwrap().models
+    serde_json::from_str(&text).unwrap()
 }
 
-fn load(name: &str) -> (Tokenizer, Decoder) {
+fn expected() -> BTreeMap<String, Model> {
+    everything().models
+}
+
+fn open(name: &str) -> (Arc<File>, gguf::File, Tokenizer) {
     let file = Arc::new(File::open(models().join(format!("{name}.gguf"))).unwrap());
     let header = gguf::File::read(&*file, file.metadata().unwrap().len()).unwrap();
     let tokenizer = Tokenizer::read(&header.metadata).unwrap();
+    (file, header, tokenizer)
+}
+
+fn load(name: &str) -> (Tokenizer, Decoder) {
+    let (file, header, tokenizer) = open(name);
     let config = Config::read(&header.metadata).unwrap();
     let count = tokenizer.vocabulary().len();
     (
@@ -159,6 +177,33 @@ fn thirty_two_greedy_tokens_are_equal() {
             model.greedy_text,
             "{name}"
         );
+    }
+}
+
+#[test]
+fn vectors_are_within_tolerance() {
+    let (file, header, tokenizer) = open("tiny-bert");
+    let config = EncoderConfig::read(&header.metadata).unwrap();
+    let count = tokenizer.vocabulary().len();
+    let encoder = Encoder::load(config, count, &Weights::new(&header, file)).unwrap();
+    let pool = Pool::new(2).unwrap();
+    let all = everything().encoder;
+    assert!(!all.is_empty());
+    for Encoded {
+        text,
+        tokens,
+        vector,
+    } in all
+    {
+        assert_eq!(tokenizer.encode(&text).unwrap(), tokens, "{text:?}");
+        let pooled = encoder.forward(&pool, &[&tokens]).unwrap();
+        let found = pooled.into_iter().next().unwrap().finish(None).unwrap();
+        assert_eq!(found.len(), vector.len());
+        let differences = found.iter().zip(&vector).map(|(a, b)| (a - b).abs());
+        let worst = differences.fold(0.0, f32::max);
+        println!("{text:?}: worst difference {worst:.6}");
+        // Of numbers about 0.125 large; llama.cpp rounds activations to 16 bits here, too.
+        assert!(worst <= 1e-3, "{text:?}: {worst}");
     }
 }
 
