@@ -31,9 +31,24 @@ pub(super) struct Activations {
 // SAFETY: the floats are only read, for as long as `new`'s caller lends them.
 unsafe impl Sync for Activations {}
 
-/// One row, as the tiles read it. What a grain does not have points to nothing.
+/// Tokens whose bytes stay near while all rows meet them: 128 of 4096 columns are half a MiB.
+pub(super) const PANEL: usize = 128;
+
+/// How many tokens are computed at once when so many are left of a panel: as many as there are
+/// registers for.
+pub(super) fn tile_width(grain: Grain, left: usize) -> usize {
+    match left {
+        6.. if grain != Grain::Of32 || cfg!(target_arch = "aarch64") => 6,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// The tokens that are computed at once: of each block the first token's numbers, then the next
+/// one's. What a grain does not have points to nothing.
 #[derive(Clone, Copy)]
-pub(super) struct Row {
+pub(super) struct Tokens {
     /// The numbers.
     pub bytes: *const i8,
     /// A scale for each block.
@@ -101,11 +116,11 @@ impl Activations {
         self.grain
     }
 
-    /// A row as bytes.
+    /// The tile that begins with a row, see [`tile_width`].
     #[inline(always)]
-    pub fn row(&self, row: usize) -> Row {
+    pub fn tile(&self, row: usize) -> Tokens {
         let (columns, per_block) = (self.columns, self.scales.len() / self.rows);
-        Row {
+        Tokens {
             bytes: self.bytes[row * columns..].as_ptr(),
             scales: self.scales[row * per_block..].as_ptr(),
             sums: self.sums.as_ptr().wrapping_add(row * per_block),
@@ -124,38 +139,51 @@ impl Activations {
 /// Makes floats into bytes, block by block: the largest becomes 127.
 #[inline(always)]
 unsafe fn quantize<L: Lanes>(to: &mut Activations, floats: &[f32], block: usize) {
-    let grain = to.grain;
-    for (index, (floats, bytes)) in floats
-        .chunks_exact(block)
-        .zip(to.bytes.chunks_exact_mut(block))
-        .enumerate()
-    {
-        // SAFETY: eight floats at a time, of a multiple of eight.
-        let largest = unsafe { largest::<L>(floats) };
-        let scale = largest / 127.0;
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        // What is not a number stays none, for whoever looks at the result.
-        to.scales[index] = match grain {
-            // As llama.cpp stores it, so that results are the same to the last digits.
-            Grain::Of32 => half::f16::from_f32(scale).to_f32(),
-            _ => scale,
-        };
-        for (byte, float) in bytes.iter_mut().zip(floats) {
-            *byte = (float * inverse).round_ties_even() as i32 as i8;
+    let (rows, per_row) = (to.rows, to.columns / block);
+    let mut tile = 0;
+    while tile < rows {
+        let left = PANEL.min(rows - tile / PANEL * PANEL) - tile % PANEL;
+        let width = tile_width(to.grain, left);
+        for index in 0..width * per_row {
+            let (row, place) = (tile + index / per_row, index % per_row);
+            let from = (row * per_row + place) * block;
+            let at = tile * per_row + place * width + (row - tile);
+            // SAFETY: the caller's.
+            unsafe { quantize_block::<L>(to, at, &floats[from..from + block]) };
         }
-        match grain {
-            Grain::Of256 => {
-                let sums = &mut to.sums_of_16[index * 16..index * 16 + 16];
-                for (sum, bytes) in sums.iter_mut().zip(bytes.chunks_exact(16)) {
-                    *sum = bytes.iter().map(|&byte| i16::from(byte)).sum();
-                }
-                let halves = &mut to.sums_of_32[index * 8..index * 8 + 8];
-                for (half, sums) in halves.iter_mut().zip(sums.chunks_exact(2)) {
-                    *half = sums[0] + sums[1];
-                }
+        tile += width;
+    }
+}
+
+/// Makes one block.
+#[inline(always)]
+unsafe fn quantize_block<L: Lanes>(to: &mut Activations, index: usize, floats: &[f32]) {
+    let bytes = &mut to.bytes[index * floats.len()..][..floats.len()];
+    // SAFETY: eight floats at a time, of a multiple of eight.
+    let largest = unsafe { largest::<L>(floats) };
+    let scale = largest / 127.0;
+    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    // What is not a number stays none, for whoever looks at the result.
+    to.scales[index] = match to.grain {
+        // As llama.cpp stores it, so that results are the same to the last digits.
+        Grain::Of32 => half::f16::from_f32(scale).to_f32(),
+        _ => scale,
+    };
+    for (byte, float) in bytes.iter_mut().zip(floats) {
+        *byte = (float * inverse).round_ties_even() as i32 as i8;
+    }
+    match to.grain {
+        Grain::Of256 => {
+            let sums = &mut to.sums_of_16[index * 16..index * 16 + 16];
+            for (sum, bytes) in sums.iter_mut().zip(bytes.chunks_exact(16)) {
+                *sum = bytes.iter().map(|&byte| i16::from(byte)).sum();
             }
-            _ => to.sums[index] = 8 * bytes.iter().map(|&byte| i32::from(byte)).sum::<i32>(),
+            let halves = &mut to.sums_of_32[index * 8..index * 8 + 8];
+            for (half, sums) in halves.iter_mut().zip(sums.chunks_exact(2)) {
+                *half = sums[0] + sums[1];
+            }
         }
+        _ => to.sums[index] = 8 * bytes.iter().map(|&byte| i32::from(byte)).sum::<i32>(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
-use super::activations::{Activations, Grain};
+use super::activations::{Activations, Grain, PANEL};
 use super::packing::{GROUP, pack, unpack_row};
 use super::tiles::{self, Work};
 use super::zeroed::Zeroed;
@@ -43,9 +43,6 @@ pub struct Product<'a> {
     /// The result, token by token.
     pub out: &'a mut [f32],
 }
-
-/// Tokens whose bytes stay near while all rows meet them: 128 of 4096 columns are half a MiB.
-const PANEL: usize = 128;
 
 /// Bytes of weights in one piece of work: a few microseconds of reading.
 const PIECE_BYTES: usize = 48 * 1024;
@@ -197,7 +194,13 @@ impl Matrix {
             let tokens = activations.rows();
             // Many tokens make a piece long by themselves.
             let wanted = (PIECE_BYTES / tokens.div_ceil(4)).max(1);
-            let groups_each = (wanted / group_bytes).clamp(1, groups);
+            // Numbers go by four groups at once.
+            let least = if grain(matrix.inner.format) == Grain::Floats {
+                4
+            } else {
+                1
+            };
+            let groups_each = (wanted / group_bytes).clamp(least.min(groups), groups);
             let panels = tokens.div_ceil(PANEL).max(1);
             let part = Part {
                 format: matrix.inner.format,

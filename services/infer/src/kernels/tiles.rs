@@ -1,7 +1,7 @@
 //! The inner loops: eight rows of weights times a few tokens' activations, for each format in which
 //! weights are packed (see `packed`).
 
-use super::activations::Activations;
+use super::activations::{Activations, tile_width};
 use super::lanes::Lanes;
 
 /// A part of a matrix product: these groups of eight rows, for these tokens.
@@ -49,10 +49,11 @@ pub(super) unsafe fn run<L: Lanes, F: Tile>(work: &Work<'_>) {
         unsafe {
             let weights = work.weights.add(group * work.group_bytes);
             while token < work.tokens.end {
-                token += match work.tokens.end - token {
-                    6.. => some::<L, F, 6>(work, group, weights, token),
-                    4.. => some::<L, F, 4>(work, group, weights, token),
-                    2.. => some::<L, F, 2>(work, group, weights, token),
+                let left = work.tokens.end - token;
+                token += match tile_width(work.activations.grain(), left) {
+                    6 => some::<L, F, 6>(work, group, weights, token),
+                    4 => some::<L, F, 4>(work, group, weights, token),
+                    2 => some::<L, F, 2>(work, group, weights, token),
                     _ => some::<L, F, 1>(work, group, weights, token),
                 };
             }
@@ -86,14 +87,15 @@ unsafe fn some<L: Lanes, F: Tile, const T: usize>(
 }
 
 /// Weights this far ahead are asked for: what comes in while this much is computed.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 2048;
 
 /// The sums of products of `4 * S` columns, two tokens at a time: for machines with
-/// [`Lanes::MATRIX`], where `T` is even.
+/// [`Lanes::MATRIX`], where `T` is even. Tokens lie `apart` bytes from each other.
 #[inline(always)]
 unsafe fn by_pairs<L: Lanes, const T: usize, const S: usize>(
     fours: [L::Bytes; S],
-    from: [*const i8; T],
+    from: *const i8,
+    apart: usize,
 ) -> [L::Sums; T] {
     // SAFETY: the caller's.
     unsafe {
@@ -106,8 +108,8 @@ unsafe fn by_pairs<L: Lanes, const T: usize, const S: usize>(
                 both = L::add_matrix(
                     both,
                     weights,
-                    from[one].add(4 * step),
-                    from[other].add(4 * step),
+                    from.add(apart * one + 4 * step),
+                    from.add(apart * other + 4 * step),
                 );
             }
             (sums[one], sums[other]) = L::split(both);
@@ -129,11 +131,13 @@ impl Tile for Q4_0 {
     ) -> [L::Floats; T] {
         // SAFETY: the caller's; a row of activations is as long as the group's.
         unsafe {
-            let x: [_; T] = std::array::from_fn(|index| activations.row(token + index));
+            let x = activations.tile(token);
             let mut out = [L::splat(0.0); T];
             for block in 0..activations.columns() / 32 {
                 let weights = weights.add(block * 144);
-                L::prefetch(weights.wrapping_add(AHEAD));
+                for line in 0..3 {
+                    L::prefetch(weights.wrapping_add(AHEAD + 64 * line));
+                }
                 let mut sums = [L::no_sums(); T];
                 if L::MATRIX && T.is_multiple_of(2) {
                     let fours = std::array::from_fn::<_, 8, _>(|step| {
@@ -144,22 +148,22 @@ impl Tile for Q4_0 {
                             L::high(packed)
                         }
                     });
-                    sums = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(32 * block)));
+                    sums = by_pairs::<L, T, 8>(fours, x.bytes.add(32 * T * block), 32);
                 } else {
                     for step in 0..4 {
                         let packed = L::bytes(weights.add(16 + 32 * step));
                         let (low, high) = (L::low(packed), L::high(packed));
-                        for (sums, x) in sums.iter_mut().zip(&x) {
-                            let from = x.bytes.add(32 * block + 4 * step);
+                        for (index, sums) in sums.iter_mut().enumerate() {
+                            let from = x.bytes.add(32 * (T * block + index) + 4 * step);
                             *sums = L::add_products(*sums, low, L::four(from));
                             *sums = L::add_products(*sums, high, L::four(from.add(16)));
                         }
                     }
                 }
                 let scale = L::halves(weights.cast());
-                for ((out, sums), x) in out.iter_mut().zip(sums).zip(&x) {
-                    let ints = L::less(L::total(sums), *x.sums.add(block));
-                    let scale = L::mul(scale, L::splat(*x.scales.add(block)));
+                for (index, (out, sums)) in out.iter_mut().zip(sums).enumerate() {
+                    let ints = L::less(L::total(sums), *x.sums.add(T * block + index));
+                    let scale = L::mul(scale, L::splat(*x.scales.add(T * block + index)));
                     *out = L::fma(L::floats(ints), scale, *out);
                 }
             }
@@ -181,11 +185,13 @@ impl Tile for Q5_0 {
     ) -> [L::Floats; T] {
         // SAFETY: the caller's; a row of activations is as long as the group's.
         unsafe {
-            let x: [_; T] = std::array::from_fn(|index| activations.row(token + index));
+            let x = activations.tile(token);
             let mut out = [L::splat(0.0); T];
             for block in 0..activations.columns() / 32 {
                 let weights = weights.add(block * 176);
-                L::prefetch(weights.wrapping_add(AHEAD));
+                for line in 0..3 {
+                    L::prefetch(weights.wrapping_add(AHEAD + 64 * line));
+                }
                 let fifth = L::bytes(weights.add(144));
                 let fifths = [
                     [L::bit::<0>(fifth), L::bit::<4>(fifth)],
@@ -201,8 +207,8 @@ impl Tile for Q5_0 {
                         let packed = L::bytes(weights.add(16 + 32 * step));
                         let low = L::or(L::low(packed), fifths[step][0]);
                         let high = L::or(L::high(packed), fifths[step][1]);
-                        for (sums, x) in sums.iter_mut().zip(&x) {
-                            let from = x.bytes.add(32 * block + 4 * step);
+                        for (index, sums) in sums.iter_mut().enumerate() {
+                            let from = x.bytes.add(32 * (T * block + index) + 4 * step);
                             *sums = L::add_products(*sums, low, L::four(from));
                             *sums = L::add_products(*sums, high, L::four(from.add(16)));
                         }
@@ -212,10 +218,10 @@ impl Tile for Q5_0 {
                     }
                 }
                 let scale = L::halves(weights.cast());
-                for ((out, ints), x) in out.iter_mut().zip(ints).zip(&x) {
+                for (index, (out, ints)) in out.iter_mut().zip(ints).enumerate() {
                     // Weights are stored 16 too large.
-                    let ints = L::less(ints, 2 * *x.sums.add(block));
-                    let scale = L::mul(scale, L::splat(*x.scales.add(block)));
+                    let ints = L::less(ints, 2 * *x.sums.add(T * block + index));
+                    let scale = L::mul(scale, L::splat(*x.scales.add(T * block + index)));
                     *out = L::fma(L::floats(ints), scale, *out);
                 }
             }
@@ -236,29 +242,30 @@ impl Tile for Q8_0 {
     ) -> [L::Floats; T] {
         // SAFETY: the caller's; a row of activations is as long as the group's.
         unsafe {
-            let x: [_; T] = std::array::from_fn(|index| activations.row(token + index));
+            let x = activations.tile(token);
             let mut out = [L::splat(0.0); T];
             for block in 0..activations.columns() / 32 {
                 let weights = weights.add(block * 272);
-                L::prefetch(weights.wrapping_add(AHEAD));
-                L::prefetch(weights.wrapping_add(AHEAD + 64));
+                for line in 0..5 {
+                    L::prefetch(weights.wrapping_add(AHEAD + 64 * line));
+                }
                 let mut ints = [L::no_ints(); T];
                 if L::MATRIX && T.is_multiple_of(2) {
                     let fours = std::array::from_fn(|step| L::bytes(weights.add(16 + 32 * step)));
-                    let sums = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(32 * block)));
+                    let sums = by_pairs::<L, T, 8>(fours, x.bytes.add(32 * T * block), 32);
                     ints = sums.map(|sums| L::total(sums));
                 } else {
                     for step in 0..8 {
                         let four = L::bytes(weights.add(16 + 32 * step));
-                        for (ints, x) in ints.iter_mut().zip(&x) {
-                            let from = x.bytes.add(32 * block + 4 * step);
+                        for (index, ints) in ints.iter_mut().enumerate() {
+                            let from = x.bytes.add(32 * (T * block + index) + 4 * step);
                             *ints = L::add_signed_products(*ints, four, L::four(from));
                         }
                     }
                 }
                 let scale = L::halves(weights.cast());
-                for ((out, ints), x) in out.iter_mut().zip(ints).zip(&x) {
-                    let scale = L::mul(scale, L::splat(*x.scales.add(block)));
+                for (index, (out, ints)) in out.iter_mut().zip(ints).enumerate() {
+                    let scale = L::mul(scale, L::splat(*x.scales.add(T * block + index)));
                     *out = L::fma(L::floats(ints), scale, *out);
                 }
             }
@@ -299,7 +306,7 @@ impl Tile for Q4K {
     ) -> [L::Floats; T] {
         // SAFETY: the caller's; a row of activations is as long as the group's.
         unsafe {
-            let x: [_; T] = std::array::from_fn(|index| activations.row(token + index));
+            let x = activations.tile(token);
             let mut out = [L::splat(0.0); T];
             for block in 0..activations.columns() / 256 {
                 let weights = weights.add(block * 1152);
@@ -312,16 +319,16 @@ impl Tile for Q4K {
                         L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
                     }
                     let mut low = [L::no_sums(); T];
-                    let column = 256 * block + 64 * pair;
+                    let column = x.bytes.add(256 * T * block + 64 * pair);
                     if L::MATRIX && T.is_multiple_of(2) {
                         let four = |step| L::low(L::bytes(packed.add(32 * step)));
                         let fours = std::array::from_fn(four);
-                        low = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(column)));
+                        low = by_pairs::<L, T, 8>(fours, column, 256);
                     } else {
                         for step in 0..8 {
                             let four = L::low(L::bytes(packed.add(32 * step)));
-                            for (sums, x) in low.iter_mut().zip(&x) {
-                                let from = x.bytes.add(column + 4 * step);
+                            for (index, sums) in low.iter_mut().enumerate() {
+                                let from = column.add(256 * index + 4 * step);
                                 *sums = L::add_products(*sums, four, L::four(from));
                             }
                         }
@@ -331,16 +338,16 @@ impl Tile for Q4K {
                         *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
                     }
                     let mut high = [L::no_sums(); T];
-                    let column = 256 * block + 64 * pair + 32;
+                    let column = x.bytes.add(256 * T * block + 64 * pair + 32);
                     if L::MATRIX && T.is_multiple_of(2) {
                         let four = |step| L::high(L::bytes(packed.add(32 * step)));
                         let fours = std::array::from_fn(four);
-                        high = by_pairs::<L, T, 8>(fours, x.map(|x| x.bytes.add(column)));
+                        high = by_pairs::<L, T, 8>(fours, column, 256);
                     } else {
                         for step in 0..8 {
                             let four = L::high(L::bytes(packed.add(32 * step)));
-                            for (sums, x) in high.iter_mut().zip(&x) {
-                                let from = x.bytes.add(column + 4 * step);
+                            for (index, sums) in high.iter_mut().enumerate() {
+                                let from = column.add(256 * index + 4 * step);
                                 *sums = L::add_products(*sums, four, L::four(from));
                             }
                         }
@@ -348,19 +355,20 @@ impl Tile for Q4K {
                     let scale = L::doubled(scales.as_ptr().add(16 * pair + 8));
                     let minimum = minima.as_ptr().add(16 * pair);
                     let minimum = L::paired(minimum, minimum.add(8));
-                    for (((ints, sums), below), x) in
-                        ints.iter_mut().zip(high).zip(&mut below).zip(&x)
+                    for (index, ((ints, sums), below)) in
+                        ints.iter_mut().zip(high).zip(&mut below).enumerate()
                     {
                         *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
-                        let two = x.sums_of_32.add(8 * block + 2 * pair);
+                        let two = x.sums_of_32.add(8 * (T * block + index) + 2 * pair);
                         *below = L::add_pair_products(*below, minimum, two);
                     }
                 }
                 let scale = L::halves(weights.cast());
                 let lower = L::mul(L::halves(weights.add(16).cast()), L::splat(-1.0));
-                for (((out, ints), below), x) in out.iter_mut().zip(ints).zip(below).zip(&x) {
+                for (index, ((out, ints), below)) in out.iter_mut().zip(ints).zip(below).enumerate()
+                {
                     let both = L::fma(L::floats(ints), scale, L::mul(L::floats(below), lower));
-                    *out = L::fma(both, L::splat(*x.scales.add(block)), *out);
+                    *out = L::fma(both, L::splat(*x.scales.add(T * block + index)), *out);
                 }
             }
             out
@@ -380,18 +388,19 @@ impl Q6K {
         fours: [L::Bytes; 4],
         scale: L::Shorts,
         ints: &mut [L::Ints; T],
-        from: [*const i8; T],
+        from: *const i8,
     ) {
         // SAFETY: the caller's.
         unsafe {
             if L::MATRIX && T.is_multiple_of(2) {
-                let sums = by_pairs::<L, T, 4>(fours, from);
+                let sums = by_pairs::<L, T, 4>(fours, from, 256);
                 for (ints, sums) in ints.iter_mut().zip(sums) {
                     *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
                 }
                 return;
             }
-            for (ints, from) in ints.iter_mut().zip(from) {
+            for (index, ints) in ints.iter_mut().enumerate() {
+                let from = from.add(256 * index);
                 for half in [0, 2] {
                     let mut sums = L::no_sums();
                     for step in [half, half + 1] {
@@ -413,12 +422,12 @@ impl Tile for Q6K {
     ) -> [L::Floats; T] {
         // SAFETY: the caller's; a row of activations is as long as the group's.
         unsafe {
-            let x: [_; T] = std::array::from_fn(|index| activations.row(token + index));
+            let x = activations.tile(token);
             let mut out = [L::splat(0.0); T];
             for block in 0..activations.columns() / 256 {
                 let weights = weights.add(block * 1680);
                 for ahead in 0..26 {
-                    L::prefetch(weights.wrapping_add(1680 + 64 * ahead));
+                    L::prefetch(weights.wrapping_add(AHEAD + 64 * ahead));
                 }
                 let scales = weights.add(16);
                 let (lower, upper) = (weights.add(144), weights.add(144 + 1024));
@@ -432,9 +441,7 @@ impl Tile for Q6K {
                         L::bytes(lower.add(128 * (group + 4) + 32 * step))
                     });
                     let scale = |place: usize| L::doubled_signed(scales.add(8 * place));
-                    let from = |place: usize| -> [*const i8; T] {
-                        std::array::from_fn(|index| x[index].bytes.add(256 * block + 16 * place))
-                    };
+                    let from = |place: usize| x.bytes.add(256 * T * block + 16 * place);
                     let fours = std::array::from_fn(|step| {
                         L::or(L::low(first[step]), L::crumb::<0>(upper[step]))
                     });
@@ -456,16 +463,18 @@ impl Tile for Q6K {
                 for pair in 0..8 {
                     let scale = scales.add(16 * pair);
                     let both = L::paired_signed(scale, scale.add(8));
-                    for (below, x) in below.iter_mut().zip(&x) {
-                        let two = x.sums_of_16.add(16 * block + 2 * pair);
+                    for (index, below) in below.iter_mut().enumerate() {
+                        let two = x.sums_of_16.add(16 * (T * block + index) + 2 * pair);
                         *below = L::add_pair_products(*below, both, two);
                     }
                 }
                 let scale = L::halves(weights.cast());
-                for (((out, ints), below), x) in out.iter_mut().zip(ints).zip(below).zip(&x) {
+                for (index, ((out, ints), below)) in out.iter_mut().zip(ints).zip(below).enumerate()
+                {
                     // Weights are stored 32 too large.
                     let sum = L::fma(L::floats(below), L::splat(-32.0), L::floats(ints));
-                    *out = L::fma(sum, L::mul(scale, L::splat(*x.scales.add(block))), *out);
+                    let scale = L::mul(scale, L::splat(*x.scales.add(T * block + index)));
+                    *out = L::fma(sum, scale, *out);
                 }
             }
             out

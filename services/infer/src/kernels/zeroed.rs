@@ -6,7 +6,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// Numbers of which every pattern of bits is one.
 pub trait Plain: Copy + Send + Sync {}
@@ -43,7 +43,10 @@ impl<T: Plain> Zeroed<T> {
         // SAFETY: a new mapping, at an address of the system's choice, touches no memory in use.
         let start =
             unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, access, MapFlags::PRIVATE) };
-        let start = NonNull::new(start?.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let start = start?;
+        // SAFETY: the mapping just made; advice changes nothing that is in it.
+        let _ = unsafe { madvise(start, bytes, Advice::LinuxHugepage) };
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, length })
     }
 }
