@@ -10,7 +10,7 @@ use crate::chance::Chance;
 use crate::names::{Names, Special};
 
 /// The files, in the order in which they are read.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 12] = [
     ("lists.txt", include_str!("../grammar/lists.txt")),
     ("names.txt", include_str!("../grammar/names.txt")),
     ("none.txt", include_str!("../grammar/none.txt")),
@@ -19,6 +19,16 @@ const FILES: [(&str, &str); 8] = [
     ("logs.txt", include_str!("../grammar/logs.txt")),
     ("machine.txt", include_str!("../grammar/machine.txt")),
     ("models.txt", include_str!("../grammar/models.txt")),
+    (
+        "more-services.txt",
+        include_str!("../grammar/more-services.txt"),
+    ),
+    ("more-acts.txt", include_str!("../grammar/more-acts.txt")),
+    (
+        "more-machine.txt",
+        include_str!("../grammar/more-machine.txt"),
+    ),
+    ("more-none.txt", include_str!("../grammar/more-none.txt")),
 ];
 
 /// Deepest nesting while a line is put into words: a list that holds itself would never end.
