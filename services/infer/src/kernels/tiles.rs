@@ -89,6 +89,9 @@ unsafe fn some<L: Lanes, F: Tile, const T: usize>(
 /// Weights this far ahead are asked for: what comes in while this much is computed.
 const AHEAD: usize = 2048;
 
+/// The same, of blocks of 256 columns.
+const FAR_AHEAD: usize = 4096;
+
 /// The sums of products of `4 * S` columns, two tokens at a time: for machines with
 /// [`Lanes::MATRIX`], where `T` is even. Tokens lie `apart` bytes from each other.
 #[inline(always)]
@@ -316,7 +319,7 @@ impl Tile for Q4K {
                 for pair in 0..4 {
                     let packed = weights.add(128 + 256 * pair);
                     for ahead in 0..4 {
-                        L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
+                        L::prefetch(packed.wrapping_add(FAR_AHEAD + 64 * ahead));
                     }
                     let mut low = [L::no_sums(); T];
                     let column = x.bytes.add(256 * T * block + 64 * pair);
@@ -426,13 +429,14 @@ impl Tile for Q6K {
             let mut out = [L::splat(0.0); T];
             for block in 0..activations.columns() / 256 {
                 let weights = weights.add(block * 1680);
-                for ahead in 0..26 {
-                    L::prefetch(weights.wrapping_add(AHEAD + 64 * ahead));
-                }
                 let scales = weights.add(16);
                 let (lower, upper) = (weights.add(144), weights.add(144 + 1024));
                 let mut ints = [L::no_ints(); T];
                 for group in 0..4 {
+                    // By and by: a processor keeps some twenty requests at a time.
+                    for ahead in 7 * group..(7 * group + 7).min(27) {
+                        L::prefetch(weights.wrapping_add(FAR_AHEAD + 64 * ahead));
+                    }
                     let upper: [_; 4] =
                         std::array::from_fn(|step| L::bytes(upper.add(128 * group + 32 * step)));
                     let first: [_; 4] =
