@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use kos_infer::engine::Lookup;
 use kos_infer::gguf;
 use kos_infer::kernels::{Isa, Keep, Pool, Zeroed};
 use kos_infer::model::{Cache, Config, Decoder, Part, Wanted, Weights};
@@ -55,22 +56,97 @@ fn main() -> Result<()> {
             answers.push(answer as f64 / started.elapsed().as_secs_f64());
         }
     }
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let peak: u64 = peak
-        .and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .context("no VmHWM in /proc/self/status")?;
+    let peak_bytes = peak()?;
+    let cache_bytes = cache.bytes();
+    let together = together(&decoder, &pool, answer / 4)?;
+    let edit = edit(&decoder, &pool, vocabulary, answer)?;
     let report = serde_json::json!({
         "isa": Isa::best().to_string(),
         "load_ms": load.as_secs_f64() * 1e3,
         "first_token_ms": first_token.as_secs_f64() * 1e3,
         "prompt_rates": prompts,
         "answer_rates": answers,
-        "peak_bytes": peak * 1024,
+        "together_rate": together,
+        "edit_rate": edit,
+        "peak_bytes": peak_bytes,
+        "cache_bytes": cache_bytes,
         "weight_bytes": decoder.bytes(),
     });
     println!("{report}");
     Ok(())
+}
+
+/// The most memory that this process has had, in bytes.
+fn peak() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = peak.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kibibytes.context("no VmHWM in /proc/self/status")? * 1024)
+}
+
+/// Tokens each second that four answers get together.
+fn together(decoder: &Decoder, pool: &Pool, steps: usize) -> Result<f64> {
+    let cache = || Cache::new(decoder.config(), Keep::Halves, steps + 1);
+    let mut caches = [cache(), cache(), cache(), cache()];
+    let started = Instant::now();
+    for step in 0..steps {
+        let tokens: [[u32; 1]; 4] = std::array::from_fn(|place| [(4 * step + place) as u32 + 1]);
+        let mut parts: Vec<Part> = caches
+            .iter_mut()
+            .zip(&tokens)
+            .map(|(cache, tokens)| Part {
+                tokens,
+                cache,
+                wanted: Wanted::Last,
+            })
+            .collect();
+        decoder.forward(pool, &mut parts)?;
+    }
+    Ok((4 * steps) as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Tokens each second of an answer that repeats its prompt but for every twentieth token, with what comes
+/// next looked up in it. What the model chooses is given, as its weights are none that could edit.
+fn edit(decoder: &Decoder, pool: &Pool, vocabulary: usize, answer: usize) -> Result<f64> {
+    let prompt: Vec<u32> = (0..answer)
+        .map(|place| (place * 7919 % vocabulary) as u32)
+        .collect();
+    let mut chosen = prompt.clone();
+    for token in chosen.iter_mut().skip(19).step_by(20) {
+        *token = (*token + 1) % vocabulary as u32;
+    }
+    let mut cache = Cache::new(decoder.config(), Keep::Halves, 2 * answer + 8);
+    read(decoder, pool, &mut cache, &prompt)?;
+    let mut tokens = prompt;
+    tokens.extend(&chosen[..1]);
+    let mut lookup = Lookup::default();
+    let started = Instant::now();
+    while tokens.len() < 2 * answer {
+        let mut next = tokens[cache.tokens()..].to_vec();
+        let room = 2 * answer - tokens.len();
+        next.extend_from_slice(lookup.guess(&tokens, room.min(7)));
+        let part = Part {
+            tokens: &next,
+            cache: &mut cache,
+            wanted: Wanted::All,
+        };
+        decoder.forward(pool, &mut [part])?;
+        let mut right = 0;
+        let guesses = &next[1..];
+        loop {
+            let Some(&token) = chosen.get(tokens.len() - answer) else {
+                break;
+            };
+            tokens.push(token);
+            if guesses.get(right) != Some(&token) {
+                break;
+            }
+            right += 1;
+        }
+        lookup.learn(right, guesses.len());
+        cache.cut(tokens.len() - 1);
+    }
+    Ok((answer - 1) as f64 / started.elapsed().as_secs_f64())
 }
 
 /// Bytes each second that so many threads read, the best of nine times.

@@ -81,7 +81,7 @@ impl Generation {
                 .map(|grammar| Constraint::new(grammar, loaded.pieces())),
             stops: Stops::new(job.settings.stops.clone()),
             characters: Utf8Stream::default(),
-            lookup: Lookup::new(),
+            lookup: Lookup::default(),
             guessed: 0,
             prompt: vectors.as_ref().map_or(tokens.len(), Vectors::tokens),
             vectors,

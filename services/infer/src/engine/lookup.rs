@@ -3,21 +3,26 @@
 
 /// Tokens that must repeat before a guess is made.
 const SAME: usize = 3;
-/// Tokens guessed at most. Each costs a little even when it is wrong.
-const MOST: usize = 8;
+/// Tokens guessed at most: with the one before them they fill whole tiles of the matrix products.
+const MOST: usize = 7;
 
 /// How long guesses are, by how well the last ones went.
-pub(super) struct Lookup {
+#[derive(Debug)]
+pub struct Lookup {
     length: usize,
 }
 
-impl Lookup {
-    pub(super) fn new() -> Self {
+impl Default for Lookup {
+    /// As if all guesses had been right so far.
+    fn default() -> Self {
         Self { length: MOST }
     }
+}
 
+impl Lookup {
     /// What followed the last place where the last few tokens stood, `most` tokens at most.
-    pub(super) fn guess<'a>(&self, tokens: &'a [u32], most: usize) -> &'a [u32] {
+    #[must_use]
+    pub fn guess<'a>(&self, tokens: &'a [u32], most: usize) -> &'a [u32] {
         let Some(start) = tokens.len().checked_sub(SAME) else {
             return &[];
         };
@@ -30,7 +35,7 @@ impl Lookup {
     }
 
     /// Learns how many of how many guessed tokens were right.
-    pub(super) fn learn(&mut self, right: usize, guessed: usize) {
+    pub fn learn(&mut self, right: usize, guessed: usize) {
         if right == guessed && guessed > 0 {
             self.length = (self.length * 2).min(MOST);
         } else if guessed > 0 {
@@ -45,7 +50,7 @@ mod tests {
 
     #[test]
     fn what_followed_is_guessed() {
-        let lookup = Lookup::new();
+        let lookup = Lookup::default();
         assert_eq!(
             lookup.guess(&[1, 2, 3, 4, 5, 9, 1, 2, 3], 8),
             [4, 5, 9, 1, 2, 3]
@@ -58,7 +63,7 @@ mod tests {
 
     #[test]
     fn wrong_guesses_become_short() {
-        let mut lookup = Lookup::new();
+        let mut lookup = Lookup::default();
         lookup.learn(0, 8);
         let tokens = [1, 2, 3, 4, 5, 6, 1, 2, 3];
         assert_eq!(lookup.guess(&tokens, 8), [4]);

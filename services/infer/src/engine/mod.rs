@@ -22,6 +22,7 @@ mod vectors;
 pub use events::{Events, Gone, Heard, events};
 pub use job::{Embedding, Event, Failure, Job, Likelihood, Prompt, Refusal, Summary};
 pub use loaded::Loaded;
+pub use lookup::Lookup;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -57,7 +57,10 @@ struct Ours {
     first_token_ms: f64,
     prompt_rates: Vec<f64>,
     answer_rates: Vec<f64>,
+    together_rate: f64,
+    edit_rate: f64,
     peak_bytes: u64,
+    cache_bytes: u64,
     weight_bytes: u64,
 }
 
@@ -71,10 +74,16 @@ struct Row {
     file_bytes: u64,
     load_ms: f64,
     first_token_ms: f64,
+    /// Without `cache_bytes`, which keys and values take.
     peak_bytes: u64,
+    cache_bytes: u64,
     /// Tokens each second: ours, and llama.cpp's.
     prompt: [f64; 2],
     answer: [f64; 2],
+    /// Tokens each second that four answers get together: ours.
+    together: f64,
+    /// Tokens each second of an answer that repeats its prompt but for every twentieth token: ours.
+    edit: f64,
     /// Of the measured bandwidth, what our generation takes.
     roofline: f64,
 }
@@ -145,11 +154,14 @@ struct Sides<'a> {
 impl Sides<'_> {
     fn measure(&self, shape: &Shape, mix: Mix, bandwidth: f64, args: &InferArgs) -> Result<Row> {
         let (mut prompts, mut answers) = ([vec![], vec![]], [vec![], vec![]]);
+        let (mut together, mut edits) = (Vec::new(), Vec::new());
         let mut last = None;
         for _ in 0..args.rounds {
             let ours = self.ours(args)?;
             prompts[0].extend(&ours.prompt_rates);
             answers[0].extend(&ours.answer_rates);
+            together.push(ours.together_rate);
+            edits.push(ours.edit_rate);
             let (prompt, answer) =
                 self.peer
                     .round(self.file, self.threads, args.prompt, args.answer)?;
@@ -168,7 +180,10 @@ impl Sides<'_> {
             file_bytes: std::fs::metadata(self.file)?.len(),
             load_ms: last.load_ms,
             first_token_ms: last.first_token_ms,
-            peak_bytes: last.peak_bytes,
+            peak_bytes: last.peak_bytes.saturating_sub(last.cache_bytes),
+            cache_bytes: last.cache_bytes,
+            together: median(&together),
+            edit: median(&edits),
             roofline: answer[0] * last.weight_bytes as f64 / bandwidth,
             prompt,
             answer,
@@ -208,8 +223,9 @@ fn table(rows: &[Row], args: &InferArgs, bandwidths: &[f64]) -> String {
     }
     text += &format!(
         "\nTokens each second, kos / llama.cpp: prompts of {}, answers of {}; medians of {} rounds\n\n\
-         | shape | format | threads | prompt | × | answer | × | of bandwidth | load, ms | first \
-         token, ms | peak memory to file |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+         | shape | format | threads | prompt | × | answer | × | of bandwidth | four together, to one \
+         | an edit, to llama.cpp | load, ms | first token, ms | peak memory without cache, to file |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         args.prompt, args.answer, args.rounds
     );
     for row in rows {
@@ -217,13 +233,15 @@ fn table(rows: &[Row], args: &InferArgs, bandwidths: &[f64]) -> String {
         let [own, other] = row.answer;
         text += &format!(
             "| {} | {} | {} | {ours:.0} / {theirs:.0} | {:.2} | {own:.1} / {other:.1} | {:.2} | {:.0} % \
-             | {:.0} | {:.0} | {:.2} |\n",
+             | {:.2} | {:.2} | {:.0} | {:.0} | {:.2} |\n",
             row.shape,
             row.format,
             row.threads,
             ours / theirs,
             own / other,
             row.roofline * 100.0,
+            row.together / own,
+            row.edit / other,
             row.load_ms,
             row.first_token_ms,
             row.peak_bytes as f64 / row.file_bytes as f64,
