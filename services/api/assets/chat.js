@@ -4,8 +4,8 @@
 (() => {
   const panel = document.querySelector('.chat');
   const find = (id) => document.getElementById(`chat-${id}`);
-  const [picker, form, prompt, send, stop, clear, list, empty, away] =
-    ['model', 'form', 'prompt', 'send', 'stop', 'clear', 'messages', 'empty', 'away'].map(find);
+  const [picker, form, prompt, send, stop, clear, list, away] =
+    ['model', 'form', 'prompt', 'send', 'stop', 'clear', 'messages', 'away'].map(find);
   const history = [];
   let running = null;
 
@@ -30,7 +30,7 @@
     if (models.length === 0) picker.add(new Option(reason ? 'Not available' : 'No model'));
     picker.disabled = models.length === 0;
     form.hidden = models.length === 0;
-    empty.hidden = models.length > 0 || reason !== '';
+    document.dispatchEvent(new CustomEvent('kos:models', { detail: { count: models.length, reason } }));
     away.hidden = reason === '';
     away.textContent = reason;
   }
@@ -174,5 +174,14 @@
     busy(false);
     prompt.focus();
   });
-  refreshModels();
+  // A model that has just come is the one to talk with.
+  document.addEventListener('kos:pulled', async ({ detail: name }) => {
+    await refreshModels();
+    if (name === null || ![...picker.options].some((option) => option.value === name)) return;
+    picker.value = name;
+    picker.dispatchEvent(new Event('change'));
+    prompt.focus();
+  });
+  // Once the other scripts listen.
+  setTimeout(refreshModels);
 })();

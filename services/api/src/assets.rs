@@ -31,6 +31,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         asset!("console.js", "text/javascript; charset=utf-8"),
         asset!("chat.js", "text/javascript; charset=utf-8"),
         asset!("editor.js", "text/javascript; charset=utf-8"),
+        asset!("models.js", "text/javascript; charset=utf-8"),
         asset!("journal.js", "text/javascript; charset=utf-8"),
         asset!("log.js", "text/javascript; charset=utf-8"),
         asset!("service.js", "text/javascript; charset=utf-8"),
