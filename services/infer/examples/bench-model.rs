@@ -133,10 +133,7 @@ fn edit(decoder: &Decoder, pool: &Pool, vocabulary: usize, answer: usize) -> Res
         decoder.forward(pool, &mut [part])?;
         let mut right = 0;
         let guesses = &next[1..];
-        loop {
-            let Some(&token) = chosen.get(tokens.len() - answer) else {
-                break;
-            };
+        while let Some(&token) = chosen.get(tokens.len() - answer) {
             tokens.push(token);
             if guesses.get(right) != Some(&token) {
                 break;
