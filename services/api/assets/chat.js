@@ -82,19 +82,6 @@
     clear.hidden = is || history.length === 0;
   }
 
-  async function* lines(stream) {
-    const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = '';
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      const parts = (rest + value).split('\n');
-      rest = parts.pop();
-      for (const part of parts) if (part.trim()) yield JSON.parse(part);
-    }
-    if (rest.trim()) yield JSON.parse(rest);
-  }
-
   function figures(last) {
     const parts = [];
     if (last.eval_count && last.eval_duration) {
@@ -125,7 +112,7 @@
         signal: running.signal,
       });
       if (!answer.ok) throw new Error((await answer.json()).error);
-      for await (const line of lines(answer.body)) {
+      for await (const line of jsonLines(answer.body)) {
         if (line.error) throw new Error(line.error);
         const stick = atEnd();
         if (line.message?.content) {
@@ -177,11 +164,11 @@
   // A model that has just come is the one to talk with.
   document.addEventListener('kos:pulled', async ({ detail: name }) => {
     await refreshModels();
-    if (name === null || ![...picker.options].some((option) => option.value === name)) return;
-    picker.value = name;
+    const option = [...picker.options].find(({ value }) => value === name || value === `${name}:latest`);
+    if (name === null || !option) return;
+    picker.value = option.value;
     picker.dispatchEvent(new Event('change'));
     prompt.focus();
   });
-  // Once the other scripts listen.
-  setTimeout(refreshModels);
+  refreshModels();
 })();

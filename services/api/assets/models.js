@@ -34,10 +34,10 @@
     told.className = kind ?? '';
   }
 
-  // One line of the answer; the bytes of the largest part are what takes the time.
+  // One line of the answer. A model comes in parts, one after the other, each of which begins anew.
   function tell(line, began) {
     if (line.error) throw new Error(line.error);
-    const { total, completed = 0, status = '' } = line;
+    const { total, completed = 0, status = '', digest } = line;
     if (!total) {
       bar.removeAttribute('value');
       say(status);
@@ -45,8 +45,8 @@
     }
     bar.max = total;
     bar.value = completed;
+    if (began.digest !== digest) Object.assign(began, { digest, completed, time: performance.now() });
     const seconds = (performance.now() - began.time) / 1000;
-    began.completed ??= completed;
     const rate = (completed - began.completed) / seconds;
     const left = seconds > 3 && rate > 0 ? `, ${Math.ceil((total - completed) / rate / 60)} min left` : '';
     say(`${size(completed)} of ${size(total)}${left}`);
@@ -69,19 +69,11 @@
         signal: running.signal,
       });
       if (!answer.ok) throw new Error((await answer.json()).error);
-      const began = { time: performance.now() };
-      let rest = '';
+      const began = {};
       let last = {};
-      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        const parts = (rest + value).split('\n');
-        rest = parts.pop();
-        for (const part of parts.filter((part) => part.trim())) {
-          last = JSON.parse(part);
-          tell(last, began);
-        }
+      for await (const line of jsonLines(answer.body)) {
+        last = line;
+        tell(last, began);
       }
       if (last.status !== 'success') throw new Error('The pull ended before it was complete. What has come is kept: pull again to go on.');
       say(`${model} is on the box.`, 'done');

@@ -37,6 +37,7 @@ fn main() -> Result<()> {
     read(&decoder, &pool, &mut cache, &[1])?;
     let first_token = started.elapsed();
     let (mut prompts, mut answers) = (Vec::new(), Vec::new());
+    let mut cache_bytes = cache.bytes();
     for _ in 0..rounds {
         let tokens: Vec<u32> = (0..prompt)
             .map(|i| (i * 7919 % vocabulary) as u32)
@@ -46,6 +47,7 @@ fn main() -> Result<()> {
             let started = Instant::now();
             read(&decoder, &pool, &mut cache, &tokens)?;
             prompts.push(prompt as f64 / started.elapsed().as_secs_f64());
+            cache_bytes = cache_bytes.max(cache.bytes());
         }
         if answer > 0 {
             cache.cut(0);
@@ -54,10 +56,10 @@ fn main() -> Result<()> {
                 read(&decoder, &pool, &mut cache, &[token as u32 + 1])?;
             }
             answers.push(answer as f64 / started.elapsed().as_secs_f64());
+            cache_bytes = cache_bytes.max(cache.bytes());
         }
     }
     let peak_bytes = peak()?;
-    let cache_bytes = cache.bytes();
     let together = together(&decoder, &pool, answer / 4)?;
     let edit = edit(&decoder, &pool, vocabulary, answer)?;
     let report = serde_json::json!({
@@ -124,7 +126,7 @@ fn edit(decoder: &Decoder, pool: &Pool, vocabulary: usize, answer: usize) -> Res
     while tokens.len() < 2 * answer {
         let mut next = tokens[cache.tokens()..].to_vec();
         let room = 2 * answer - tokens.len();
-        next.extend_from_slice(lookup.guess(&tokens, room.min(7)));
+        next.extend_from_slice(lookup.guess(&tokens, room));
         let part = Part {
             tokens: &next,
             cache: &mut cache,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::generation::{Generation, Turn};
 use super::kept::Kept;
-use super::{Event, Events, Failure, Loaded, Refusal};
+use super::{Event, Events, Failure, Loaded, Refusal, lookup};
 use crate::kernels::Pool;
 use crate::model::{Error, Part, Wanted};
 
@@ -22,9 +22,6 @@ const PASS_TOKENS: usize = 256;
 
 /// Prompt tokens read in one pass while others wait for their tokens.
 const BESIDE_OTHERS: usize = 64;
-
-/// Guessed tokens of one pass when an answer is alone. In a batch, the others' tokens are sure.
-const GUESSES: usize = 8;
 
 /// What happened to a generation.
 pub(super) struct Ended {
@@ -73,7 +70,8 @@ pub(super) fn pass(
     } else {
         PASS_TOKENS
     };
-    let guesses = if taking.count() == 1 { GUESSES } else { 0 };
+    // In a batch, the others' tokens are sure.
+    let guesses = if taking.count() == 1 { lookup::MOST } else { 0 };
     let mut turns = Vec::new();
     for one in &mut *active {
         if one.vectors.is_some() || one.paused() {

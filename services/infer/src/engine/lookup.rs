@@ -4,7 +4,7 @@
 /// Tokens that must repeat before a guess is made.
 const SAME: usize = 3;
 /// Tokens guessed at most: with the one before them they fill whole tiles of the matrix products.
-const MOST: usize = 7;
+pub(super) const MOST: usize = 7;
 
 /// How long guesses are, by how well the last ones went.
 #[derive(Debug)]
