@@ -13,12 +13,22 @@ pub enum Kind {
     Bf16,
     /// 4 bits in blocks of 32 with one scale.
     Q4_0,
+    /// 4 bits in blocks of 32 with one scale and minimum.
+    Q4_1,
     /// 5 bits in blocks of 32 with one scale.
     Q5_0,
+    /// 5 bits in blocks of 32 with one scale and minimum.
+    Q5_1,
     /// 8 bits in blocks of 32 with one scale.
     Q8_0,
+    /// 2 bits in blocks of 256 with 16 scales and minima.
+    Q2K,
+    /// 3 bits in blocks of 256 with 16 scales.
+    Q3K,
     /// 4 bits in blocks of 256 with 8 scales and minima.
     Q4K,
+    /// 5 bits in blocks of 256 with 8 scales and minima.
+    Q5K,
     /// 6 bits in blocks of 256 with 16 scales.
     Q6K,
 }
@@ -69,7 +79,8 @@ const NAMES: [&str; 40] = [
 
 impl Kind {
     /// The types' names, for messages.
-    pub const ALLOWED: &'static str = "F32, F16, BF16, Q4_0, Q5_0, Q8_0, Q4_K, Q6_K";
+    pub const ALLOWED: &'static str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, \
+        Q5_K, Q6_K";
 
     /// The type of a number in the file, or the name of the one that is not supported.
     pub(super) fn from_number(number: u32) -> Result<Self, String> {
@@ -77,9 +88,14 @@ impl Kind {
             0 => Ok(Self::F32),
             1 => Ok(Self::F16),
             2 => Ok(Self::Q4_0),
+            3 => Ok(Self::Q4_1),
             6 => Ok(Self::Q5_0),
+            7 => Ok(Self::Q5_1),
             8 => Ok(Self::Q8_0),
+            10 => Ok(Self::Q2K),
+            11 => Ok(Self::Q3K),
             12 => Ok(Self::Q4K),
+            13 => Ok(Self::Q5K),
             14 => Ok(Self::Q6K),
             30 => Ok(Self::Bf16),
             _ => Err(match NAMES.get(number as usize) {
@@ -97,9 +113,14 @@ impl Kind {
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
             Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
             Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
             Self::Q8_0 => "Q8_0",
+            Self::Q2K => "Q2_K",
+            Self::Q3K => "Q3_K",
             Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",
         }
     }
@@ -109,8 +130,8 @@ impl Kind {
     pub const fn block_columns(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 => 32,
-            Self::Q4K | Self::Q6K => 256,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
         }
     }
 
@@ -121,9 +142,14 @@ impl Kind {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
             Self::Q4_0 => 18,
+            Self::Q4_1 => 20,
             Self::Q5_0 => 22,
+            Self::Q5_1 => 24,
             Self::Q8_0 => 34,
+            Self::Q2K => 84,
+            Self::Q3K => 110,
             Self::Q4K => 144,
+            Self::Q5K => 176,
             Self::Q6K => 210,
         }
     }
@@ -142,9 +168,14 @@ impl Kind {
             Self::F16 => GgmlDType::F16,
             Self::Bf16 => GgmlDType::BF16,
             Self::Q4_0 => GgmlDType::Q4_0,
+            Self::Q4_1 => GgmlDType::Q4_1,
             Self::Q5_0 => GgmlDType::Q5_0,
+            Self::Q5_1 => GgmlDType::Q5_1,
             Self::Q8_0 => GgmlDType::Q8_0,
+            Self::Q2K => GgmlDType::Q2K,
+            Self::Q3K => GgmlDType::Q3K,
             Self::Q4K => GgmlDType::Q4K,
+            Self::Q5K => GgmlDType::Q5K,
             Self::Q6K => GgmlDType::Q6K,
         }
     }
@@ -156,18 +187,10 @@ mod tests {
 
     #[test]
     fn sizes_agree_with_candle() {
-        for kind in [
-            Kind::F32,
-            Kind::F16,
-            Kind::Bf16,
-            Kind::Q5_0,
-            Kind::Q4_0,
-            Kind::Q8_0,
-            Kind::Q4K,
-            Kind::Q6K,
-        ] {
+        for kind in (0..40).filter_map(|number| Kind::from_number(number).ok()) {
             assert_eq!(kind.block_columns(), kind.candle().block_size(), "{kind:?}");
             assert_eq!(kind.block_bytes(), kind.candle().type_size(), "{kind:?}");
+            assert!(Kind::ALLOWED.split(", ").any(|name| name == kind.name()));
         }
     }
 

@@ -28,10 +28,9 @@ pub(super) trait Lanes {
     unsafe fn low(bytes: Self::Bytes) -> Self::Bytes;
     /// The upper half of each byte.
     unsafe fn high(bytes: Self::Bytes) -> Self::Bytes;
-    /// Two bits of each byte, from `SHIFT` on, as bits 4 and 5.
-    unsafe fn crumb<const SHIFT: i32>(bytes: Self::Bytes) -> Self::Bytes;
-    /// One bit of each byte as bit 4.
-    unsafe fn bit<const SHIFT: i32>(bytes: Self::Bytes) -> Self::Bytes;
+    /// Each byte moved `RIGHT` bits to the right (to the left if that is less than zero), and of that
+    /// the bits of `MASK`, none of which comes from a neighbour.
+    unsafe fn moved<const RIGHT: i32, const MASK: u8>(bytes: Self::Bytes) -> Self::Bytes;
     /// Either's bits.
     unsafe fn or(one: Self::Bytes, other: Self::Bytes) -> Self::Bytes;
     /// 32 bytes to memory.

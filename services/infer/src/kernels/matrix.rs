@@ -16,8 +16,8 @@ use crate::gguf::Kind;
 fn grain(kind: Kind) -> Grain {
     match kind {
         Kind::F32 | Kind::F16 | Kind::Bf16 => Grain::Floats,
-        Kind::Q4_0 | Kind::Q5_0 | Kind::Q8_0 => Grain::Of32,
-        Kind::Q4K | Kind::Q6K => Grain::Of256,
+        Kind::Q4_0 | Kind::Q4_1 | Kind::Q5_0 | Kind::Q5_1 | Kind::Q8_0 => Grain::Of32,
+        Kind::Q2K | Kind::Q3K | Kind::Q4K | Kind::Q5K | Kind::Q6K => Grain::Of256,
     }
 }
 
@@ -265,7 +265,7 @@ impl Part<'_> {
             out: self.out,
             stride: self.rows,
         };
-        use tiles::{Brain, Q4_0, Q4K, Q5_0, Q6K, Q8_0, run, run_numbers};
+        use tiles::{Brain, Five, Four, Q2K, Q3K, Q4K, Q5K, Q6K, Q8_0, run, run_numbers};
         // SAFETY: the set was found on this machine; the packed weights are whole groups; the
         // ranges are within the matrix and the activations, and no other piece has both.
         unsafe {
@@ -273,10 +273,15 @@ impl Part<'_> {
                 Kind::F32 => for_isa!(isa, run_numbers[f32](work): (&Work<'_>)),
                 Kind::F16 => for_isa!(isa, run_numbers[u16](work): (&Work<'_>)),
                 Kind::Bf16 => for_isa!(isa, run_numbers[Brain](work): (&Work<'_>)),
-                Kind::Q5_0 => for_isa!(isa, run[Q5_0](work): (&Work<'_>)),
-                Kind::Q4_0 => for_isa!(isa, run[Q4_0](work): (&Work<'_>)),
+                Kind::Q4_0 => for_isa!(isa, run[Four<false>](work): (&Work<'_>)),
+                Kind::Q4_1 => for_isa!(isa, run[Four<true>](work): (&Work<'_>)),
+                Kind::Q5_0 => for_isa!(isa, run[Five<false>](work): (&Work<'_>)),
+                Kind::Q5_1 => for_isa!(isa, run[Five<true>](work): (&Work<'_>)),
                 Kind::Q8_0 => for_isa!(isa, run[Q8_0](work): (&Work<'_>)),
+                Kind::Q2K => for_isa!(isa, run[Q2K](work): (&Work<'_>)),
+                Kind::Q3K => for_isa!(isa, run[Q3K](work): (&Work<'_>)),
                 Kind::Q4K => for_isa!(isa, run[Q4K](work): (&Work<'_>)),
+                Kind::Q5K => for_isa!(isa, run[Q5K](work): (&Work<'_>)),
                 Kind::Q6K => for_isa!(isa, run[Q6K](work): (&Work<'_>)),
             }
         }

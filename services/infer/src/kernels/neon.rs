@@ -117,24 +117,10 @@ macro_rules! lanes {
                 unsafe { (vshrq_n_u8::<4>(bytes.0), vshrq_n_u8::<4>(bytes.1)) }
             }
             #[inline(always)]
-            unsafe fn crumb<const SHIFT: i32>(bytes: Self::Bytes) -> Self::Bytes {
-                // SAFETY: see the trait.
-                unsafe {
-                    let mask = vdupq_n_u8(0x30);
-                    let (one, other) = match SHIFT {
-                        0 => (vshlq_n_u8::<4>(bytes.0), vshlq_n_u8::<4>(bytes.1)),
-                        2 => (vshlq_n_u8::<2>(bytes.0), vshlq_n_u8::<2>(bytes.1)),
-                        4 => bytes,
-                        _ => (vshrq_n_u8::<2>(bytes.0), vshrq_n_u8::<2>(bytes.1)),
-                    };
-                    (vandq_u8(one, mask), vandq_u8(other, mask))
-                }
-            }
-            #[inline(always)]
-            unsafe fn bit<const SHIFT: i32>(bytes: Self::Bytes) -> Self::Bytes {
+            unsafe fn moved<const RIGHT: i32, const MASK: u8>(bytes: Self::Bytes) -> Self::Bytes {
                 // SAFETY: see the trait; a negative count shifts to the right.
                 unsafe {
-                    let (count, mask) = (vdupq_n_s8(4 - SHIFT as i8), vdupq_n_u8(0x10));
+                    let (count, mask) = (vdupq_n_s8(-RIGHT as i8), vdupq_n_u8(MASK));
                     (
                         vandq_u8(vshlq_u8(bytes.0, count), mask),
                         vandq_u8(vshlq_u8(bytes.1, count), mask),

@@ -28,8 +28,13 @@ pub(super) fn pack(format: Kind, rows: &[u8], row_bytes: usize, group: &mut [u8]
             Kind::F32 => spread::<4>(bytes, group, row),
             Kind::F16 | Kind::Bf16 => spread::<2>(bytes, group, row),
             Kind::Q8_0 | Kind::Q4_0 => by_blocks(group, pack_q8_0),
+            Kind::Q4_1 => by_blocks(group, pack_q4_1),
             Kind::Q5_0 => by_blocks(group, pack_q5_0),
+            Kind::Q5_1 => by_blocks(group, pack_q5_1),
+            Kind::Q2K => by_blocks(group, pack_q2k),
+            Kind::Q3K => by_blocks(group, pack_q3k),
             Kind::Q4K => by_blocks(group, pack_q4k),
+            Kind::Q5K => by_blocks(group, pack_q5k),
             Kind::Q6K => by_blocks(group, pack_q6k),
         }
     }
@@ -67,11 +72,28 @@ fn pack_q8_0(block: &[u8], group: &mut [u8], row: usize) {
     spread::<4>(&block[2..], &mut group[16..], row);
 }
 
+fn pack_q4_1(block: &[u8], group: &mut [u8], row: usize) {
+    spread::<2>(&block[..2], group, row);
+    spread::<4>(&block[4..], &mut group[16..144], row);
+    spread::<2>(&block[2..4], &mut group[144..], row);
+}
+
 fn pack_q5_0(block: &[u8], group: &mut [u8], row: usize) {
     spread::<2>(&block[..2], group, row);
     spread::<4>(&block[6..], &mut group[16..144], row);
-    let fifth = word(block, 2);
-    for (place, byte) in group[144 + 4 * row..][..4].iter_mut().enumerate() {
+    pack_fifths(word(block, 2), &mut group[144 + 4 * row..][..4]);
+}
+
+fn pack_q5_1(block: &[u8], group: &mut [u8], row: usize) {
+    spread::<2>(&block[..2], group, row);
+    spread::<4>(&block[8..], &mut group[16..144], row);
+    pack_fifths(word(block, 4), &mut group[144 + 4 * row..][..4]);
+    spread::<2>(&block[2..4], &mut group[176..], row);
+}
+
+/// The fifth bits of 32 columns: of each four columns' places one byte.
+fn pack_fifths(fifth: u32, to: &mut [u8]) {
+    for (place, byte) in to.iter_mut().enumerate() {
         // Every fourth bit from the place on, moved together.
         let bits = fifth >> place & 0x1111_1111;
         let bits = (bits | bits >> 3) & 0x0303_0303;
@@ -80,22 +102,85 @@ fn pack_q5_0(block: &[u8], group: &mut [u8], row: usize) {
     }
 }
 
-fn pack_q4k(block: &[u8], group: &mut [u8], row: usize) {
-    let (scale, rest) = block.split_at(2);
-    let (minimum, rest) = rest.split_at(2);
-    let (packed, quants) = rest.split_at(12);
-    spread::<2>(scale, group, row);
-    spread::<2>(minimum, &mut group[16..], row);
-    let scales = &mut group[32..128];
+/// Puts a row's eight pairs of six-bit numbers into their places in 96 bytes of eight rows.
+fn pack_scales(scales: &mut [u8], row: usize, pair: impl Fn(usize) -> (u8, u8)) {
     for sub in 0..8 {
-        let (scale, minimum) = scale_and_minimum(packed, sub);
+        let (scale, minimum) = pair(sub);
         scales[sub * GROUP + row] = (scale & 15) | ((minimum & 15) << 4);
         let upper = (scale >> 4) | ((minimum >> 4) << 2);
         let place = &mut scales[64 + (sub % 4) * GROUP + row];
         let shift = if sub < 4 { 0 } else { 4 };
         *place = (*place & !(15 << shift)) | (upper << shift);
     }
-    spread::<4>(quants, &mut group[128..], row);
+}
+
+fn pack_q2k(block: &[u8], group: &mut [u8], row: usize) {
+    let (scales, rest) = block.split_at(16);
+    let (quants, rest) = rest.split_at(64);
+    spread::<2>(&rest[..2], group, row);
+    spread::<2>(&rest[2..], &mut group[16..], row);
+    spread::<1>(scales, &mut group[32..160], row);
+    spread::<4>(quants, &mut group[160..], row);
+}
+
+/// The six-bit scale of a sub-block of 16 columns in the file's order.
+fn scale_of_16(packed: &[u8], sub: usize) -> u8 {
+    let lower = packed[sub % 8] >> (4 * (sub / 8));
+    let upper = packed[8 + sub % 4] >> (2 * (sub / 4));
+    (lower & 15) | ((upper & 3) << 4)
+}
+
+fn pack_q3k(block: &[u8], group: &mut [u8], row: usize) {
+    let (thirds, rest) = block.split_at(32);
+    let (quants, rest) = rest.split_at(64);
+    let (packed, scale) = rest.split_at(12);
+    spread::<2>(scale, group, row);
+    let scale = |sub| scale_of_16(packed, sub);
+    pack_scales(&mut group[16..112], row, |sub| (scale(sub), scale(sub + 8)));
+    let parts = group[112..].chunks_exact_mut(192);
+    for (part, (quants, to)) in quants.chunks_exact(16).zip(parts).enumerate() {
+        let (to, upper) = to.split_at_mut(128);
+        spread::<4>(quants, to, row);
+        for step in 0..2 {
+            let four = |step: usize| {
+                let word = word(thirds, 16 * (part % 2) + 4 * step);
+                word >> (4 * (part / 2)) & 0x0f0f_0f0f
+            };
+            let both = four(step) | four(step + 2) << 4;
+            upper[32 * step + 4 * row..][..4].copy_from_slice(&both.to_le_bytes());
+        }
+    }
+}
+
+/// The scales and minima of a block of 256 columns, which Q4_K and Q5_K have alike.
+fn pack_head(block: &[u8], group: &mut [u8], row: usize) {
+    spread::<2>(&block[..2], group, row);
+    spread::<2>(&block[2..4], &mut group[16..], row);
+    let pair = |sub| scale_and_minimum(&block[4..16], sub);
+    pack_scales(&mut group[32..128], row, pair);
+}
+
+fn pack_q4k(block: &[u8], group: &mut [u8], row: usize) {
+    pack_head(block, group, row);
+    spread::<4>(&block[16..], &mut group[128..], row);
+}
+
+fn pack_q5k(block: &[u8], group: &mut [u8], row: usize) {
+    pack_head(block, group, row);
+    let (fifths, quants) = block[16..].split_at(32);
+    let pairs = group[128..].chunks_exact_mut(320);
+    for (pair, (quants, to)) in quants.chunks_exact(32).zip(pairs).enumerate() {
+        let (to, upper) = to.split_at_mut(256);
+        spread::<4>(quants, to, row);
+        for half in 0..2 {
+            let two = |step: usize| {
+                let word = word(fifths, 16 * half + 4 * step);
+                (word >> (2 * pair) & 0x0303_0303) << (2 * step)
+            };
+            let all = two(0) | two(1) | two(2) | two(3);
+            upper[32 * half + 4 * row..][..4].copy_from_slice(&all.to_le_bytes());
+        }
+    }
 }
 
 /// A six-bit number of a block in the file's order.
@@ -140,6 +225,21 @@ fn pack_q6k(block: &[u8], group: &mut [u8], row: usize) {
     }
 }
 
+/// A two-bit number of a block in the file's order.
+fn two_bits(quants: &[u8], column: usize) -> u8 {
+    let (half, run, place) = (column / 128, column % 128 / 32, column % 32);
+    quants[32 * half + place] >> (2 * run) & 3
+}
+
+/// The numbers of a block of 32 columns of five bits.
+fn unpack_five(fifth: u32, quants: &[u8], number: impl Fn(f32) -> f32, to: &mut [f32]) {
+    let bit = |column: usize| ((fifth >> column & 1) << 4) as u8;
+    for (place, &byte) in quants.iter().enumerate() {
+        to[place] = number(f32::from(byte & 15 | bit(place)));
+        to[place + 16] = number(f32::from(byte >> 4 | bit(place + 16)));
+    }
+}
+
 fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
@@ -164,14 +264,12 @@ pub(super) fn unpack_row(format: Kind, row: &[u8], to: &mut [f32]) {
             Kind::F16 => to[0] = half(block),
             Kind::Bf16 => to[0] = f32::from_le_bytes([0, 0, block[0], block[1]]),
             Kind::Q5_0 => {
-                let fifth = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
-                for (place, &byte) in block[6..].iter().enumerate() {
-                    let bit = |column: usize| ((fifth >> column & 1) << 4) as u8;
-                    let number =
-                        |low: u8, column| half(block) * (f32::from(low | bit(column)) - 16.0);
-                    to[place] = number(byte & 15, place);
-                    to[place + 16] = number(byte >> 4, place + 16);
-                }
+                let number = |number| half(block) * (number - 16.0);
+                unpack_five(word(block, 2), &block[6..], number, to);
+            }
+            Kind::Q5_1 => {
+                let number = |number| half(block) * number + half(&block[2..]);
+                unpack_five(word(block, 4), &block[8..], number, to);
             }
             Kind::Q8_0 => {
                 for (to, &byte) in to.iter_mut().zip(&block[2..]) {
@@ -184,16 +282,39 @@ pub(super) fn unpack_row(format: Kind, row: &[u8], to: &mut [f32]) {
                     to[place + 16] = half(block) * (f32::from(byte >> 4) - 8.0);
                 }
             }
-            Kind::Q4K => {
+            Kind::Q4_1 => {
+                for (place, &byte) in block[4..].iter().enumerate() {
+                    let number = |four: u8| half(block) * f32::from(four) + half(&block[2..]);
+                    to[place] = number(byte & 15);
+                    to[place + 16] = number(byte >> 4);
+                }
+            }
+            Kind::Q2K => {
+                for (column, to) in to.iter_mut().enumerate() {
+                    let both = block[column / 16];
+                    let number = two_bits(&block[16..80], column);
+                    *to = half(&block[80..]) * f32::from(both & 15) * f32::from(number)
+                        - half(&block[82..]) * f32::from(both >> 4);
+                }
+            }
+            Kind::Q3K => {
+                for (column, to) in to.iter_mut().enumerate() {
+                    let third = block[column % 32] >> (column / 32) & 1;
+                    let number = two_bits(&block[32..96], column) | third << 2;
+                    let scale = f32::from(scale_of_16(&block[96..108], column / 16)) - 32.0;
+                    *to = half(&block[108..]) * scale * (f32::from(number) - 4.0);
+                }
+            }
+            Kind::Q4K | Kind::Q5K => {
                 for (column, to) in to.iter_mut().enumerate() {
                     let (scale, minimum) = scale_and_minimum(&block[4..16], column / 32);
-                    let byte = block[16 + 32 * (column / 64) + column % 32];
-                    let number = if column % 64 < 32 {
-                        byte & 15
-                    } else {
-                        byte >> 4
-                    };
-                    *to = half(block) * f32::from(scale) * f32::from(number)
+                    let (fifths, quants) = block[16..].split_at(block.len() - 144);
+                    let byte = quants[32 * (column / 64) + column % 32];
+                    let four = byte >> (column / 32 % 2 * 4) & 15;
+                    let fifth = fifths
+                        .get(column % 32)
+                        .map_or(0, |byte| byte >> (column / 32) & 1);
+                    *to = half(block) * f32::from(scale) * f32::from(four | fifth << 4)
                         - half(&block[2..]) * f32::from(minimum);
                 }
             }
@@ -217,22 +338,16 @@ pub fn unpacked(format: Kind, bytes: &[u8], length: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+    use candle_core::quantized::{QStorage, QTensor};
     use candle_core::{Device, Tensor};
 
+    use super::super::tests::FORMATS;
     use super::*;
 
     #[test]
     fn rows_are_what_candle_reads_in_them() {
-        for (format, kind) in [
-            (Kind::Q8_0, GgmlDType::Q8_0),
-            (Kind::Q4_0, GgmlDType::Q4_0),
-            (Kind::Q5_0, GgmlDType::Q5_0),
-            (Kind::Bf16, GgmlDType::BF16),
-            (Kind::Q4K, GgmlDType::Q4K),
-            (Kind::Q6K, GgmlDType::Q6K),
-            (Kind::F16, GgmlDType::F16),
-        ] {
+        for format in FORMATS {
+            let kind = format.candle();
             let floats = Tensor::rand(-1.0f32, 1.0, (3, 512), &Device::Cpu).unwrap();
             let quantized = QTensor::quantize(&floats, kind).unwrap();
             let bytes = quantized.data().unwrap().into_owned();

@@ -52,13 +52,14 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
-    unsafe fn crumb<const SHIFT: i32>(bytes: [u8; 32]) -> [u8; 32] {
-        bytes.map(|byte| ((byte >> SHIFT) & 3) << 4)
-    }
-
-    #[inline(always)]
-    unsafe fn bit<const SHIFT: i32>(bytes: [u8; 32]) -> [u8; 32] {
-        bytes.map(|byte| ((byte >> SHIFT) & 1) << 4)
+    unsafe fn moved<const RIGHT: i32, const MASK: u8>(bytes: [u8; 32]) -> [u8; 32] {
+        bytes.map(|byte| {
+            MASK & if RIGHT < 0 {
+                byte << -RIGHT
+            } else {
+                byte >> RIGHT
+            }
+        })
     }
 
     #[inline(always)]

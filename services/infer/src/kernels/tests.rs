@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 
 use super::packing::unpack_row;
@@ -28,27 +28,27 @@ impl Numbers {
     }
 }
 
-const FORMATS: [(Kind, GgmlDType); 8] = [
-    (Kind::Bf16, GgmlDType::BF16),
-    (Kind::Q5_0, GgmlDType::Q5_0),
-    (Kind::F32, GgmlDType::F32),
-    (Kind::F16, GgmlDType::F16),
-    (Kind::Q4_0, GgmlDType::Q4_0),
-    (Kind::Q8_0, GgmlDType::Q8_0),
-    (Kind::Q4K, GgmlDType::Q4K),
-    (Kind::Q6K, GgmlDType::Q6K),
+pub(super) const FORMATS: [Kind; 13] = [
+    Kind::F32,
+    Kind::F16,
+    Kind::Bf16,
+    Kind::Q4_0,
+    Kind::Q4_1,
+    Kind::Q5_0,
+    Kind::Q5_1,
+    Kind::Q8_0,
+    Kind::Q2K,
+    Kind::Q3K,
+    Kind::Q4K,
+    Kind::Q5K,
+    Kind::Q6K,
 ];
 
 /// A matrix of these floats in a file of its own, and what its rows are after rounding.
-fn stored(
-    format: Kind,
-    kind: GgmlDType,
-    floats: Vec<f32>,
-    columns: usize,
-) -> (Matrix, Vec<Vec<f32>>) {
+fn stored(format: Kind, floats: Vec<f32>, columns: usize) -> (Matrix, Vec<Vec<f32>>) {
     let rows = floats.len() / columns;
     let tensor = Tensor::from_vec(floats, (rows, columns), &Device::Cpu).unwrap();
-    let bytes = QTensor::quantize(&tensor, kind)
+    let bytes = QTensor::quantize(&tensor, format.candle())
         .unwrap()
         .data()
         .unwrap()
@@ -74,7 +74,7 @@ fn stored(
 fn products_are_those_of_floats() {
     let mut numbers = Numbers(1);
     let pool = Pool::new(2).unwrap();
-    for (format, kind) in FORMATS {
+    for format in FORMATS {
         for (rows, columns, tokens) in [
             (8, 256, 1),
             (19, 512, 2),
@@ -82,7 +82,7 @@ fn products_are_those_of_floats() {
             (40, 768, 7),
             (64, 256, 135),
         ] {
-            let (matrix, rounded) = stored(format, kind, numbers.take(rows * columns), columns);
+            let (matrix, rounded) = stored(format, numbers.take(rows * columns), columns);
             let activations = numbers.take(tokens * columns);
             for isa in Isa::all() {
                 let mut out = vec![f32::NAN; rows * tokens];
@@ -113,9 +113,9 @@ fn products_are_those_of_floats() {
 fn instruction_sets_agree_to_the_last_bits() {
     let mut numbers = Numbers(2);
     let pool = Pool::new(1).unwrap();
-    for (format, kind) in FORMATS {
+    for format in FORMATS {
         let (rows, columns, tokens) = (24, 1024, 13);
-        let (matrix, _) = stored(format, kind, numbers.take(rows * columns), columns);
+        let (matrix, _) = stored(format, numbers.take(rows * columns), columns);
         let activations = numbers.take(tokens * columns);
         let result = |isa| {
             let mut out = vec![0.0; rows * tokens];
@@ -141,12 +141,12 @@ fn instruction_sets_agree_to_the_last_bits() {
 #[test]
 fn extreme_bytes_do_not_overflow() {
     let pool = Pool::new(1).unwrap();
-    for (format, kind) in FORMATS {
+    for format in FORMATS {
         // Every weight and every activation at its largest, with both signs.
         for sign in [1.0, -1.0] {
             let columns = 512;
             let weights = (0..8 * columns).map(|i| if i % 2 == 0 { 1.0 } else { sign });
-            let (matrix, rounded) = stored(format, kind, weights.collect(), columns);
+            let (matrix, rounded) = stored(format, weights.collect(), columns);
             let activations = vec![-3.0; columns];
             let exact: f32 = rounded[0].iter().map(|weight| weight * -3.0).sum();
             for isa in Isa::all() {
@@ -169,8 +169,8 @@ fn extreme_bytes_do_not_overflow() {
 #[test]
 fn what_is_not_finite_shows_in_the_result() {
     let pool = Pool::new(1).unwrap();
-    for (format, kind) in FORMATS {
-        let (matrix, _) = stored(format, kind, vec![0.5; 8 * 256], 256);
+    for format in FORMATS {
+        let (matrix, _) = stored(format, vec![0.5; 8 * 256], 256);
         for wrong in [f32::NAN, f32::INFINITY] {
             let mut activations = vec![1.0; 256];
             activations[77] = wrong;
@@ -189,7 +189,7 @@ fn what_is_not_finite_shows_in_the_result() {
 
 #[test]
 fn a_row_is_read_and_a_missing_one_is_an_error() {
-    let (matrix, rounded) = stored(Kind::Q4K, GgmlDType::Q4K, Numbers(3).take(10 * 256), 256);
+    let (matrix, rounded) = stored(Kind::Q4K, Numbers(3).take(10 * 256), 256);
     let mut row = vec![0.0; 256];
     matrix.row(9, &mut row).unwrap();
     assert_eq!(row, rounded[9]);

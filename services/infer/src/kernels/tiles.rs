@@ -1,7 +1,7 @@
 //! The inner loops: eight rows of weights times a few tokens' activations, for each format in which
-//! weights are packed (see `packed`).
+//! weights are packed (see `packing`).
 
-use super::activations::{Activations, tile_width};
+use super::activations::{Activations, Tokens, tile_width};
 use super::lanes::Lanes;
 
 /// A part of a matrix product: these groups of eight rows, for these tokens.
@@ -121,11 +121,34 @@ unsafe fn by_pairs<L: Lanes, const T: usize, const S: usize>(
     }
 }
 
-/// Blocks of 32: eight scales, then for each four columns the four bytes of each row, lower half
-/// columns 0 to 15 and upper half columns 16 to 31.
-pub(super) struct Q4_0;
+/// Adds a block of 32's share: what its bytes make, and the sum of activations times its minimum.
+#[inline(always)]
+unsafe fn add_block<L: Lanes, const T: usize>(
+    out: &mut [L::Floats; T],
+    ints: [L::Ints; T],
+    scale: L::Floats,
+    minimum: Option<L::Floats>,
+    activations: Tokens,
+    first: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        for (index, (out, ints)) in out.iter_mut().zip(ints).enumerate() {
+            let size = *activations.scales.add(first + index);
+            *out = L::fma(L::floats(ints), L::mul(scale, L::splat(size)), *out);
+            if let Some(minimum) = minimum {
+                let sum = *activations.sums.add(first + index) as f32 / 8.0;
+                *out = L::fma(minimum, L::splat(size * sum), *out);
+            }
+        }
+    }
+}
 
-impl Tile for Q4_0 {
+/// Q4_0, and with a minimum Q4_1. Blocks of 32: eight scales, then for each four columns the four
+/// bytes of each row, lower half columns 0 to 15 and upper half columns 16 to 31, then eight minima.
+pub(super) struct Four<const MINIMUM: bool>;
+
+impl<const MINIMUM: bool> Tile for Four<MINIMUM> {
     #[inline(always)]
     unsafe fn tile<L: Lanes, const T: usize>(
         weights: *const u8,
@@ -137,7 +160,7 @@ impl Tile for Q4_0 {
             let x = activations.tile(token);
             let mut out = [L::splat(0.0); T];
             for block in 0..activations.columns() / 32 {
-                let weights = weights.add(block * 144);
+                let weights = weights.add(block * if MINIMUM { 160 } else { 144 });
                 for line in 0..3 {
                     L::prefetch(weights.wrapping_add(AHEAD + 64 * line));
                 }
@@ -163,23 +186,26 @@ impl Tile for Q4_0 {
                         }
                     }
                 }
-                let scale = L::halves(weights.cast());
-                for (index, (out, sums)) in out.iter_mut().zip(sums).enumerate() {
-                    let ints = L::less(L::total(sums), *x.sums.add(T * block + index));
-                    let scale = L::mul(scale, L::splat(*x.scales.add(T * block + index)));
-                    *out = L::fma(L::floats(ints), scale, *out);
+                let mut ints = sums.map(|sums| L::total(sums));
+                if !MINIMUM {
+                    for (index, ints) in ints.iter_mut().enumerate() {
+                        *ints = L::less(*ints, *x.sums.add(T * block + index));
+                    }
                 }
+                let scale = L::halves(weights.cast());
+                let minimum = MINIMUM.then(|| L::halves(weights.add(144).cast()));
+                add_block::<L, T>(&mut out, ints, scale, minimum, x, T * block);
             }
             out
         }
     }
 }
 
-/// As [`Q4_0`], with 32 bytes more at the end: of each row's four places the fifth bits, those of the
-/// lower halves' four steps first.
-pub(super) struct Q5_0;
+/// Q5_0, and with a minimum Q5_1. As [`Four`], with 32 bytes more before the minima: of each row's
+/// four places the fifth bits, those of the lower halves' four steps first.
+pub(super) struct Five<const MINIMUM: bool>;
 
-impl Tile for Q5_0 {
+impl<const MINIMUM: bool> Tile for Five<MINIMUM> {
     #[inline(always)]
     unsafe fn tile<L: Lanes, const T: usize>(
         weights: *const u8,
@@ -191,16 +217,16 @@ impl Tile for Q5_0 {
             let x = activations.tile(token);
             let mut out = [L::splat(0.0); T];
             for block in 0..activations.columns() / 32 {
-                let weights = weights.add(block * 176);
+                let weights = weights.add(block * if MINIMUM { 192 } else { 176 });
                 for line in 0..3 {
                     L::prefetch(weights.wrapping_add(AHEAD + 64 * line));
                 }
                 let fifth = L::bytes(weights.add(144));
                 let fifths = [
-                    [L::bit::<0>(fifth), L::bit::<4>(fifth)],
-                    [L::bit::<1>(fifth), L::bit::<5>(fifth)],
-                    [L::bit::<2>(fifth), L::bit::<6>(fifth)],
-                    [L::bit::<3>(fifth), L::bit::<7>(fifth)],
+                    [L::moved::<-4, 0x10>(fifth), L::moved::<0, 0x10>(fifth)],
+                    [L::moved::<-3, 0x10>(fifth), L::moved::<1, 0x10>(fifth)],
+                    [L::moved::<-2, 0x10>(fifth), L::moved::<2, 0x10>(fifth)],
+                    [L::moved::<-1, 0x10>(fifth), L::moved::<3, 0x10>(fifth)],
                 ];
                 let mut ints = [L::no_ints(); T];
                 // Five bits fill 16 after four products.
@@ -220,13 +246,15 @@ impl Tile for Q5_0 {
                         *ints = L::add_ints(*ints, L::total(sums));
                     }
                 }
-                let scale = L::halves(weights.cast());
-                for (index, (out, ints)) in out.iter_mut().zip(ints).enumerate() {
-                    // Weights are stored 16 too large.
-                    let ints = L::less(ints, 2 * *x.sums.add(T * block + index));
-                    let scale = L::mul(scale, L::splat(*x.scales.add(T * block + index)));
-                    *out = L::fma(L::floats(ints), scale, *out);
+                if !MINIMUM {
+                    for (index, ints) in ints.iter_mut().enumerate() {
+                        // Weights are stored 16 too large.
+                        *ints = L::less(*ints, 2 * *x.sums.add(T * block + index));
+                    }
                 }
+                let scale = L::halves(weights.cast());
+                let minimum = MINIMUM.then(|| L::halves(weights.add(176).cast()));
+                add_block::<L, T>(&mut out, ints, scale, minimum, x, T * block);
             }
             out
         }
@@ -267,10 +295,7 @@ impl Tile for Q8_0 {
                     }
                 }
                 let scale = L::halves(weights.cast());
-                for (index, (out, ints)) in out.iter_mut().zip(ints).enumerate() {
-                    let scale = L::mul(scale, L::splat(*x.scales.add(T * block + index)));
-                    *out = L::fma(L::floats(ints), scale, *out);
-                }
+                add_block::<L, T>(&mut out, ints, scale, None, x, T * block);
             }
             out
         }
@@ -291,11 +316,17 @@ unsafe fn unpack_scales<L: Lanes>(from: *const u8) -> ([u8; 64], [u8; 64]) {
         let (first, second) = (L::bytes(from), L::bytes(from.add(32)));
         let upper = L::bytes(from.add(64));
         let to = scales.as_mut_ptr();
-        L::put_bytes(to, L::or(L::low(first), L::crumb::<0>(upper)));
-        L::put_bytes(to.add(32), L::or(L::low(second), L::crumb::<4>(upper)));
+        L::put_bytes(to, L::or(L::low(first), L::moved::<-4, 0x30>(upper)));
+        L::put_bytes(
+            to.add(32),
+            L::or(L::low(second), L::moved::<0, 0x30>(upper)),
+        );
         let to = minima.as_mut_ptr();
-        L::put_bytes(to, L::or(L::high(first), L::crumb::<2>(upper)));
-        L::put_bytes(to.add(32), L::or(L::high(second), L::crumb::<6>(upper)));
+        L::put_bytes(to, L::or(L::high(first), L::moved::<-2, 0x30>(upper)));
+        L::put_bytes(
+            to.add(32),
+            L::or(L::high(second), L::moved::<2, 0x30>(upper)),
+        );
     }
     (scales, minima)
 }
@@ -366,13 +397,299 @@ impl Tile for Q4K {
                         *below = L::add_pair_products(*below, minimum, two);
                     }
                 }
-                let scale = L::halves(weights.cast());
-                let lower = L::mul(L::halves(weights.add(16).cast()), L::splat(-1.0));
-                for (index, ((out, ints), below)) in out.iter_mut().zip(ints).zip(below).enumerate()
-                {
-                    let both = L::fma(L::floats(ints), scale, L::mul(L::floats(below), lower));
-                    *out = L::fma(both, L::splat(*x.scales.add(T * block + index)), *out);
+                add_with_minima::<L, T>(&mut out, ints, below, weights, x.scales.add(T * block));
+            }
+            out
+        }
+    }
+}
+
+/// Adds a block of 256's share where `weights` begin with eight scales: `below` are the scales' sums
+/// times activations, of which each weight has so many too few.
+#[inline(always)]
+unsafe fn add_signed<L: Lanes, const T: usize>(
+    out: &mut [L::Floats; T],
+    ints: [L::Ints; T],
+    below: [L::Ints; T],
+    offset: f32,
+    weights: *const u8,
+    sizes: *const f32,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let scale = L::halves(weights.cast());
+        for (index, ((out, ints), below)) in out.iter_mut().zip(ints).zip(below).enumerate() {
+            let sum = L::fma(L::floats(below), L::splat(offset), L::floats(ints));
+            *out = L::fma(sum, L::mul(scale, L::splat(*sizes.add(index))), *out);
+        }
+    }
+}
+
+/// The same where `weights` begin with eight scales and eight scales of minima, and `below` are the
+/// minima's products.
+#[inline(always)]
+unsafe fn add_with_minima<L: Lanes, const T: usize>(
+    out: &mut [L::Floats; T],
+    ints: [L::Ints; T],
+    below: [L::Ints; T],
+    weights: *const u8,
+    sizes: *const f32,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let scale = L::halves(weights.cast());
+        let lower = L::mul(L::halves(weights.add(16).cast()), L::splat(-1.0));
+        for (index, ((out, ints), below)) in out.iter_mut().zip(ints).zip(below).enumerate() {
+            let both = L::fma(L::floats(ints), scale, L::mul(L::floats(below), lower));
+            *out = L::fma(both, L::splat(*sizes.add(index)), *out);
+        }
+    }
+}
+
+/// One sub-block of 16 columns, whose sums are made whole after so many products: two of six bits
+/// fill 16, and four of five.
+#[inline(always)]
+unsafe fn sub_block<L: Lanes, const T: usize, const AT_ONCE: usize>(
+    fours: [L::Bytes; 4],
+    scale: L::Shorts,
+    ints: &mut [L::Ints; T],
+    from: *const i8,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        if L::MATRIX && T.is_multiple_of(2) {
+            let sums = by_pairs::<L, T, 4>(fours, from, 256);
+            for (ints, sums) in ints.iter_mut().zip(sums) {
+                *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
+            }
+            return;
+        }
+        for (index, ints) in ints.iter_mut().enumerate() {
+            let from = from.add(256 * index);
+            for start in (0..4).step_by(AT_ONCE) {
+                let mut sums = L::no_sums();
+                for step in start..start + AT_ONCE {
+                    sums = L::add_products(sums, fours[step], L::four(from.add(4 * step)));
                 }
+                *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
+            }
+        }
+    }
+}
+
+/// The sums of each 16 columns times eight rows' 16 numbers with a sign.
+#[inline(always)]
+unsafe fn times_sums<L: Lanes, const T: usize>(
+    numbers: *const u8,
+    sums_of_16: *const i16,
+) -> [L::Ints; T] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut out = [L::no_ints(); T];
+        for pair in 0..8 {
+            let numbers = numbers.add(16 * pair);
+            let both = L::paired_signed(numbers, numbers.add(8));
+            for (index, out) in out.iter_mut().enumerate() {
+                *out = L::add_pair_products(*out, both, sums_of_16.add(16 * index + 2 * pair));
+            }
+        }
+        out
+    }
+}
+
+/// Blocks of 256: eight scales, eight scales of the minima, for each sub-block of 16 columns a byte
+/// of each row with its scale in the lower half and its minimum in the upper, then the numbers in
+/// the file's order, four columns of each row together.
+pub(super) struct Q2K;
+
+impl Tile for Q2K {
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T] {
+        // SAFETY: the caller's; a row of activations is as long as the group's.
+        unsafe {
+            let x = activations.tile(token);
+            let mut out = [L::splat(0.0); T];
+            for block in 0..activations.columns() / 256 {
+                let weights = weights.add(block * 672);
+                let (mut scales, mut minima) = ([0u8; 128], [0u8; 128]);
+                for line in 0..4 {
+                    let both = L::bytes(weights.add(32 + 32 * line));
+                    L::put_bytes(scales.as_mut_ptr().add(32 * line), L::low(both));
+                    L::put_bytes(minima.as_mut_ptr().add(32 * line), L::high(both));
+                }
+                let mut ints = [L::no_ints(); T];
+                for part in 0..4 {
+                    let packed = weights.add(160 + 128 * part);
+                    for ahead in 0..3 {
+                        L::prefetch(packed.wrapping_add(FAR_AHEAD + 64 * ahead));
+                    }
+                    let quants: [_; 4] =
+                        std::array::from_fn(|step| L::bytes(packed.add(32 * step)));
+                    let runs = [
+                        quants.map(|four| L::moved::<0, 3>(four)),
+                        quants.map(|four| L::moved::<2, 3>(four)),
+                        quants.map(|four| L::moved::<4, 3>(four)),
+                        quants.map(|four| L::moved::<6, 3>(four)),
+                    ];
+                    for (run, fours) in runs.into_iter().enumerate() {
+                        let sub = 8 * (part / 2) + 2 * run + part % 2;
+                        let scale = L::doubled(scales.as_ptr().add(8 * sub));
+                        let from = x.bytes.add(256 * T * block + 16 * sub);
+                        sub_block::<L, T, 4>(fours, scale, &mut ints, from);
+                    }
+                }
+                let sums = x.sums_of_16.add(16 * T * block);
+                let below = times_sums::<L, T>(minima.as_ptr(), sums);
+                add_with_minima::<L, T>(&mut out, ints, below, weights, x.scales.add(T * block));
+            }
+            out
+        }
+    }
+}
+
+/// Blocks of 256: eight scales, 96 bytes of six-bit scales (the last eight sub-blocks' where
+/// [`Q4K`] has minima), then for each 64 columns that share bytes in the file the lower two bits, and
+/// the third ones: of the first two steps in the lower halves, of the last two in the upper.
+pub(super) struct Q3K;
+
+impl Q3K {
+    /// A sub-block's numbers, which lie so far to the left of where they belong.
+    #[inline(always)]
+    unsafe fn fours<L: Lanes, const TWO: i32, const FIRST: i32, const LAST: i32>(
+        quants: [L::Bytes; 4],
+        thirds: [L::Bytes; 2],
+    ) -> [L::Bytes; 4] {
+        // SAFETY: the caller's.
+        unsafe {
+            let thirds = [
+                L::moved::<FIRST, 4>(thirds[0]),
+                L::moved::<FIRST, 4>(thirds[1]),
+                L::moved::<LAST, 4>(thirds[0]),
+                L::moved::<LAST, 4>(thirds[1]),
+            ];
+            std::array::from_fn(|step| L::or(L::moved::<TWO, 3>(quants[step]), thirds[step]))
+        }
+    }
+}
+
+impl Tile for Q3K {
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T] {
+        // SAFETY: the caller's; a row of activations is as long as the group's.
+        unsafe {
+            let x = activations.tile(token);
+            let mut out = [L::splat(0.0); T];
+            for block in 0..activations.columns() / 256 {
+                let weights = weights.add(block * 880);
+                let (first, last) = unpack_scales::<L>(weights.add(16));
+                let mut scales = [0u8; 128];
+                for (to, from) in scales.iter_mut().zip(first.iter().chain(&last)) {
+                    // Scales are stored 32 too large.
+                    *to = from.wrapping_sub(32);
+                }
+                let mut ints = [L::no_ints(); T];
+                for part in 0..4 {
+                    let packed = weights.add(112 + 192 * part);
+                    for ahead in 0..4 {
+                        L::prefetch(packed.wrapping_add(FAR_AHEAD + 64 * ahead));
+                    }
+                    let quants = std::array::from_fn(|step| L::bytes(packed.add(32 * step)));
+                    let thirds = [L::bytes(packed.add(128)), L::bytes(packed.add(160))];
+                    let runs = [
+                        Self::fours::<L, 0, -2, 2>(quants, thirds),
+                        Self::fours::<L, 2, -1, 3>(quants, thirds),
+                        Self::fours::<L, 4, 0, 4>(quants, thirds),
+                        Self::fours::<L, 6, 1, 5>(quants, thirds),
+                    ];
+                    for (run, fours) in runs.into_iter().enumerate() {
+                        let sub = 8 * (part / 2) + 2 * run + part % 2;
+                        let scale = L::doubled_signed(scales.as_ptr().add(8 * sub));
+                        let from = x.bytes.add(256 * T * block + 16 * sub);
+                        sub_block::<L, T, 4>(fours, scale, &mut ints, from);
+                    }
+                }
+                let sums = x.sums_of_16.add(16 * T * block);
+                let below = times_sums::<L, T>(scales.as_ptr(), sums);
+                // Weights are stored four too large.
+                add_signed::<L, T>(
+                    &mut out,
+                    ints,
+                    below,
+                    -4.0,
+                    weights,
+                    x.scales.add(T * block),
+                );
+            }
+            out
+        }
+    }
+}
+
+/// As [`Q4K`], with the fifth bits after each pair's bytes: 32 for the first four steps, 32 for the
+/// others, two bits of each step, that of the lower half first.
+pub(super) struct Q5K;
+
+impl Tile for Q5K {
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const T: usize>(
+        weights: *const u8,
+        activations: &Activations,
+        token: usize,
+    ) -> [L::Floats; T] {
+        // SAFETY: the caller's; a row of activations is as long as the group's.
+        unsafe {
+            let x = activations.tile(token);
+            let mut out = [L::splat(0.0); T];
+            for block in 0..activations.columns() / 256 {
+                let weights = weights.add(block * 1408);
+                let (scales, minima) = unpack_scales::<L>(weights.add(32));
+                let mut ints = [L::no_ints(); T];
+                let mut below = [L::no_ints(); T];
+                for pair in 0..4 {
+                    let packed = weights.add(128 + 320 * pair);
+                    for ahead in 0..5 {
+                        L::prefetch(packed.wrapping_add(FAR_AHEAD + 64 * ahead));
+                    }
+                    let scale = scales.as_ptr().add(16 * pair);
+                    let scale = [L::doubled(scale), L::doubled(scale.add(8))];
+                    let from = x.bytes.add(256 * T * block + 64 * pair);
+                    for half in 0..2 {
+                        let quants: [_; 4] = std::array::from_fn(|step| {
+                            L::bytes(packed.add(128 * half + 32 * step))
+                        });
+                        let fifth = L::bytes(packed.add(256 + 32 * half));
+                        let low = [
+                            L::or(L::low(quants[0]), L::moved::<-4, 0x10>(fifth)),
+                            L::or(L::low(quants[1]), L::moved::<-2, 0x10>(fifth)),
+                            L::or(L::low(quants[2]), L::moved::<0, 0x10>(fifth)),
+                            L::or(L::low(quants[3]), L::moved::<2, 0x10>(fifth)),
+                        ];
+                        let high = [
+                            L::or(L::high(quants[0]), L::moved::<-3, 0x10>(fifth)),
+                            L::or(L::high(quants[1]), L::moved::<-1, 0x10>(fifth)),
+                            L::or(L::high(quants[2]), L::moved::<1, 0x10>(fifth)),
+                            L::or(L::high(quants[3]), L::moved::<3, 0x10>(fifth)),
+                        ];
+                        let from = from.add(16 * half);
+                        sub_block::<L, T, 4>(low, scale[0], &mut ints, from);
+                        sub_block::<L, T, 4>(high, scale[1], &mut ints, from.add(32));
+                    }
+                    let minimum = minima.as_ptr().add(16 * pair);
+                    let minimum = L::paired(minimum, minimum.add(8));
+                    for (index, below) in below.iter_mut().enumerate() {
+                        let two = x.sums_of_32.add(8 * (T * block + index) + 2 * pair);
+                        *below = L::add_pair_products(*below, minimum, two);
+                    }
+                }
+                add_with_minima::<L, T>(&mut out, ints, below, weights, x.scales.add(T * block));
             }
             out
         }
@@ -383,38 +700,6 @@ impl Tile for Q4K {
 /// of the 16 sub-blocks in the lower halves), then the upper two (sub-blocks g, g + 4, g + 8 and
 /// g + 12 from the lowest bits up); always four columns of each row together.
 pub(super) struct Q6K;
-
-impl Q6K {
-    /// One sub-block of 16 columns: its four steps in pairs, as six bits fill 16 after two.
-    #[inline(always)]
-    unsafe fn sub_block<L: Lanes, const T: usize>(
-        fours: [L::Bytes; 4],
-        scale: L::Shorts,
-        ints: &mut [L::Ints; T],
-        from: *const i8,
-    ) {
-        // SAFETY: the caller's.
-        unsafe {
-            if L::MATRIX && T.is_multiple_of(2) {
-                let sums = by_pairs::<L, T, 4>(fours, from, 256);
-                for (ints, sums) in ints.iter_mut().zip(sums) {
-                    *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
-                }
-                return;
-            }
-            for (index, ints) in ints.iter_mut().enumerate() {
-                let from = from.add(256 * index);
-                for half in [0, 2] {
-                    let mut sums = L::no_sums();
-                    for step in [half, half + 1] {
-                        sums = L::add_products(sums, fours[step], L::four(from.add(4 * step)));
-                    }
-                    *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
-                }
-            }
-        }
-    }
-}
 
 impl Tile for Q6K {
     #[inline(always)]
@@ -447,39 +732,32 @@ impl Tile for Q6K {
                     let scale = |place: usize| L::doubled_signed(scales.add(8 * place));
                     let from = |place: usize| x.bytes.add(256 * T * block + 16 * place);
                     let fours = std::array::from_fn(|step| {
-                        L::or(L::low(first[step]), L::crumb::<0>(upper[step]))
+                        L::or(L::low(first[step]), L::moved::<-4, 0x30>(upper[step]))
                     });
-                    Self::sub_block::<L, T>(fours, scale(group), &mut ints, from(group));
+                    sub_block::<L, T, 2>(fours, scale(group), &mut ints, from(group));
                     let fours = std::array::from_fn(|step| {
-                        L::or(L::low(second[step]), L::crumb::<2>(upper[step]))
+                        L::or(L::low(second[step]), L::moved::<-2, 0x30>(upper[step]))
                     });
-                    Self::sub_block::<L, T>(fours, scale(group + 4), &mut ints, from(group + 4));
+                    sub_block::<L, T, 2>(fours, scale(group + 4), &mut ints, from(group + 4));
                     let fours = std::array::from_fn(|step| {
-                        L::or(L::high(first[step]), L::crumb::<4>(upper[step]))
+                        L::or(L::high(first[step]), L::moved::<0, 0x30>(upper[step]))
                     });
-                    Self::sub_block::<L, T>(fours, scale(group + 8), &mut ints, from(group + 8));
+                    sub_block::<L, T, 2>(fours, scale(group + 8), &mut ints, from(group + 8));
                     let fours = std::array::from_fn(|step| {
-                        L::or(L::high(second[step]), L::crumb::<6>(upper[step]))
+                        L::or(L::high(second[step]), L::moved::<2, 0x30>(upper[step]))
                     });
-                    Self::sub_block::<L, T>(fours, scale(group + 12), &mut ints, from(group + 12));
+                    sub_block::<L, T, 2>(fours, scale(group + 12), &mut ints, from(group + 12));
                 }
-                let mut below = [L::no_ints(); T];
-                for pair in 0..8 {
-                    let scale = scales.add(16 * pair);
-                    let both = L::paired_signed(scale, scale.add(8));
-                    for (index, below) in below.iter_mut().enumerate() {
-                        let two = x.sums_of_16.add(16 * (T * block + index) + 2 * pair);
-                        *below = L::add_pair_products(*below, both, two);
-                    }
-                }
-                let scale = L::halves(weights.cast());
-                for (index, ((out, ints), below)) in out.iter_mut().zip(ints).zip(below).enumerate()
-                {
-                    // Weights are stored 32 too large.
-                    let sum = L::fma(L::floats(below), L::splat(-32.0), L::floats(ints));
-                    let scale = L::mul(scale, L::splat(*x.scales.add(T * block + index)));
-                    *out = L::fma(sum, scale, *out);
-                }
+                let below = times_sums::<L, T>(scales, x.sums_of_16.add(16 * T * block));
+                // Weights are stored 32 too large.
+                add_signed::<L, T>(
+                    &mut out,
+                    ints,
+                    below,
+                    -32.0,
+                    weights,
+                    x.scales.add(T * block),
+                );
             }
             out
         }

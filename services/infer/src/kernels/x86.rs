@@ -43,33 +43,24 @@ macro_rules! common {
             unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi8(15)) }
         }
         #[inline(always)]
-        unsafe fn crumb<const SHIFT: i32>(bytes: __m256i) -> __m256i {
+        unsafe fn moved<const RIGHT: i32, const MASK: u8>(bytes: __m256i) -> __m256i {
+            const { assert!(-4 <= RIGHT && RIGHT <= 6, "bits to move by") };
             // SAFETY: see the trait.
             unsafe {
-                let bits = _mm256_set1_epi8(0x30);
-                match SHIFT {
-                    0 => _mm256_and_si256(_mm256_slli_epi16::<4>(bytes), bits),
-                    2 => _mm256_and_si256(_mm256_slli_epi16::<2>(bytes), bits),
-                    4 => _mm256_and_si256(bytes, bits),
-                    _ => _mm256_and_si256(_mm256_srli_epi16::<2>(bytes), bits),
-                }
-            }
-        }
-        #[inline(always)]
-        unsafe fn bit<const SHIFT: i32>(bytes: __m256i) -> __m256i {
-            // SAFETY: see the trait.
-            unsafe {
-                let moved = match SHIFT {
-                    0 => _mm256_slli_epi16::<4>(bytes),
-                    1 => _mm256_slli_epi16::<3>(bytes),
-                    2 => _mm256_slli_epi16::<2>(bytes),
-                    3 => _mm256_slli_epi16::<1>(bytes),
-                    4 => bytes,
-                    5 => _mm256_srli_epi16::<1>(bytes),
-                    6 => _mm256_srli_epi16::<2>(bytes),
-                    _ => _mm256_srli_epi16::<3>(bytes),
+                let moved = match RIGHT {
+                    -4 => _mm256_slli_epi16::<4>(bytes),
+                    -3 => _mm256_slli_epi16::<3>(bytes),
+                    -2 => _mm256_slli_epi16::<2>(bytes),
+                    -1 => _mm256_slli_epi16::<1>(bytes),
+                    0 => bytes,
+                    1 => _mm256_srli_epi16::<1>(bytes),
+                    2 => _mm256_srli_epi16::<2>(bytes),
+                    3 => _mm256_srli_epi16::<3>(bytes),
+                    4 => _mm256_srli_epi16::<4>(bytes),
+                    5 => _mm256_srli_epi16::<5>(bytes),
+                    _ => _mm256_srli_epi16::<6>(bytes),
                 };
-                _mm256_and_si256(moved, _mm256_set1_epi8(0x10))
+                _mm256_and_si256(moved, _mm256_set1_epi8(MASK as i8))
             }
         }
         #[inline(always)]

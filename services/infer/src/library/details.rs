@@ -162,10 +162,20 @@ fn quantization(opened: &Opened) -> &str {
         Some(0) => "F32",
         Some(1) => "F16",
         Some(2) => "Q4_0",
+        Some(3) => "Q4_1",
         Some(7) => "Q8_0",
+        Some(8) => "Q5_0",
+        Some(9) => "Q5_1",
+        Some(10) => "Q2_K",
+        Some(11) => "Q3_K_S",
+        Some(12) => "Q3_K_M",
+        Some(13) => "Q3_K_L",
         Some(14) => "Q4_K_S",
         Some(15) => "Q4_K_M",
+        Some(16) => "Q5_K_S",
+        Some(17) => "Q5_K_M",
         Some(18) => "Q6_K",
+        Some(32) => "BF16",
         _ => {
             let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
             for (_, kind, _, length) in opened.tensors() {
