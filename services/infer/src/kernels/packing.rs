@@ -196,31 +196,26 @@ fn six_bits(block: &[u8], column: usize) -> u8 {
 fn pack_q6k(block: &[u8], group: &mut [u8], row: usize) {
     spread::<2>(&block[208..], group, row);
     spread::<1>(&block[192..208], &mut group[16..], row);
-    let (lower, upper) = group[144..].split_at_mut(1024);
     let (file_lower, file_upper) = block.split_at(128);
-    // Four columns of the row at a time, which lie together in the file too: see `six_bits`.
-    for step in 0..4 {
-        let at = 32 * step + 4 * row;
-        for sub in 0..8 {
-            let (run, place) = (sub / 2, 16 * (sub % 2) + 4 * step);
-            let of_half = |half: usize| {
-                let word = word(file_lower, 64 * half + 32 * (run % 2) + place);
-                word >> (4 * (run / 2)) & 0x0f0f_0f0f
-            };
-            let both = of_half(0) | of_half(1) << 4;
-            lower[128 * sub + at..][..4].copy_from_slice(&both.to_le_bytes());
-        }
-        for sub in 0..4 {
-            let place = 16 * (sub % 2) + 4 * step;
-            let mut all = 0;
-            for half in 0..2 {
-                let word = word(file_upper, 32 * half + place);
-                for more in 0..2 {
-                    let run = 2 * more + sub / 2;
-                    all |= (word >> (2 * run) & 0x0303_0303) << (2 * (2 * half + more));
-                }
+    for (set, to) in group[144..].chunks_exact_mut(384).enumerate() {
+        for step in 0..4 {
+            // Four columns of the row at a time, which lie together in the file too: see `six_bits`.
+            let [first, second, third, shared] = [0, 1, 2, 3].map(|sub| {
+                let (half, run) = (set / 2, set % 2 * 2 + sub / 2);
+                let place = 16 * (sub % 2) + 4 * step;
+                let lower = word(file_lower, 64 * half + 32 * (run % 2) + place);
+                let upper = word(file_upper, 32 * half + place);
+                (lower >> (4 * (run / 2)) & 0x0f0f_0f0f) | (upper >> (2 * run) & 0x0303_0303) << 4
+            });
+            let words = [
+                first | (shared & 0x3030_3030) << 2,
+                second | (shared & 0x0c0c_0c0c) << 4,
+                third | (shared & 0x0303_0303) << 6,
+            ];
+            for (sub, word) in words.into_iter().enumerate() {
+                let at = 128 * sub + 32 * step + 4 * row;
+                to[at..][..4].copy_from_slice(&word.to_le_bytes());
             }
-            upper[128 * sub + at..][..4].copy_from_slice(&all.to_le_bytes());
         }
     }
 }

@@ -696,9 +696,9 @@ impl Tile for Q5K {
     }
 }
 
-/// Blocks of 256: eight scales, 16 scales of each row, then the lower four bits (the first eight
-/// of the 16 sub-blocks in the lower halves), then the upper two (sub-blocks g, g + 4, g + 8 and
-/// g + 12 from the lowest bits up); always four columns of each row together.
+/// Blocks of 256: eight scales, 16 scales of each row, then for each four sub-blocks of 16 columns
+/// three runs of bytes, always four columns of each row together: the lower six bits are a
+/// sub-block's, the upper two a part of the fourth's, its highest bits first.
 pub(super) struct Q6K;
 
 impl Tile for Q6K {
@@ -715,38 +715,35 @@ impl Tile for Q6K {
             for block in 0..activations.columns() / 256 {
                 let weights = weights.add(block * 1680);
                 let scales = weights.add(16);
-                let (lower, upper) = (weights.add(144), weights.add(144 + 1024));
                 let mut ints = [L::no_ints(); T];
-                for group in 0..4 {
+                for set in 0..4 {
                     // By and by: a processor keeps some twenty requests at a time.
-                    for ahead in 7 * group..(7 * group + 7).min(27) {
+                    for ahead in 7 * set..(7 * set + 7).min(27) {
                         L::prefetch(weights.wrapping_add(FAR_AHEAD + 64 * ahead));
                     }
-                    let upper: [_; 4] =
-                        std::array::from_fn(|step| L::bytes(upper.add(128 * group + 32 * step)));
-                    let first: [_; 4] =
-                        std::array::from_fn(|step| L::bytes(lower.add(128 * group + 32 * step)));
-                    let second: [_; 4] = std::array::from_fn(|step| {
-                        L::bytes(lower.add(128 * (group + 4) + 32 * step))
-                    });
-                    let scale = |place: usize| L::doubled_signed(scales.add(8 * place));
-                    let from = |place: usize| x.bytes.add(256 * T * block + 16 * place);
-                    let fours = std::array::from_fn(|step| {
-                        L::or(L::low(first[step]), L::moved::<-4, 0x30>(upper[step]))
-                    });
-                    sub_block::<L, T, 2>(fours, scale(group), &mut ints, from(group));
-                    let fours = std::array::from_fn(|step| {
-                        L::or(L::low(second[step]), L::moved::<-2, 0x30>(upper[step]))
-                    });
-                    sub_block::<L, T, 2>(fours, scale(group + 4), &mut ints, from(group + 4));
-                    let fours = std::array::from_fn(|step| {
-                        L::or(L::high(first[step]), L::moved::<0, 0x30>(upper[step]))
-                    });
-                    sub_block::<L, T, 2>(fours, scale(group + 8), &mut ints, from(group + 8));
-                    let fours = std::array::from_fn(|step| {
-                        L::or(L::high(second[step]), L::moved::<2, 0x30>(upper[step]))
-                    });
-                    sub_block::<L, T, 2>(fours, scale(group + 12), &mut ints, from(group + 12));
+                    let packed = weights.add(144 + 384 * set);
+                    let run = |run: usize| {
+                        std::array::from_fn(|step| L::bytes(packed.add(128 * run + 32 * step)))
+                    };
+                    let scale = |sub: usize| L::doubled_signed(scales.add(8 * (4 * set + sub)));
+                    let from = x.bytes.add(256 * T * block + 64 * set);
+                    let bytes: [_; 4] = run(0);
+                    let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
+                    sub_block::<L, T, 2>(fours, scale(0), &mut ints, from);
+                    let mut shared = bytes.map(|four| L::moved::<2, 0x30>(four));
+                    let bytes: [_; 4] = run(1);
+                    let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
+                    sub_block::<L, T, 2>(fours, scale(1), &mut ints, from.add(16));
+                    for (shared, four) in shared.iter_mut().zip(bytes) {
+                        *shared = L::or(*shared, L::moved::<4, 0x0c>(four));
+                    }
+                    let bytes: [_; 4] = run(2);
+                    let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
+                    sub_block::<L, T, 2>(fours, scale(2), &mut ints, from.add(32));
+                    for (shared, four) in shared.iter_mut().zip(bytes) {
+                        *shared = L::or(*shared, L::moved::<6, 3>(four));
+                    }
+                    sub_block::<L, T, 2>(shared, scale(3), &mut ints, from.add(48));
                 }
                 let below = times_sums::<L, T>(scales, x.sums_of_16.add(16 * T * block));
                 // Weights are stored 32 too large.
