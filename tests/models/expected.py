@@ -31,6 +31,8 @@ PROMPTS = {
     "tiny-q8_0": "The old cat sleeps on the stairs.",
     "tiny-q4_k": "Nothing is lost without a word, and",
     "tiny-q6_k": "You may turn it off at any time;",
+    "tiny-mix_32": "There is no shell here, and no password",
+    "tiny-mix_k": "When a service falls, it is started again",
 }
 
 ENCODER = "tiny-bert"

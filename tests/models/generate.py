@@ -81,6 +81,16 @@ SHAPES = [
         {"token_embd.weight": Type.Q6_K, "attn_v.weight": Type.Q6_K, "ffn_down.weight": Type.Q6_K},
     ),
     Shape("tiny-q6_k", 28, 256, 1, 8, 2, 256, Type.Q6_K, {}),
+    # What remains: of blocks of 32 and of 256.
+    Shape(
+        "tiny-mix_32", 40, 64, 2, 4, 2, 128, Type.Q5_1,
+        {"token_embd.weight": Type.Q8_0, "attn_v.weight": Type.Q5_0, "ffn_down.weight": Type.Q4_1},
+    ),
+    Shape(
+        "tiny-mix_k", 32, 256, 1, 4, 2, 256, Type.Q3_K,
+        {"token_embd.weight": Type.Q6_K, "attn_v.weight": Type.Q5_K, "ffn_down.weight": Type.Q5_K,
+         "ffn_up.weight": Type.Q2_K},
+    ),
 ]
 
 # An encoder, with the types that converted files have: places and kinds stay 32-bit floats.
@@ -279,8 +289,35 @@ def quantize_q4_k(rows: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=1).reshape(rows.shape[0], -1)
 
 
+# Where a block's scale lies, and that of its minima.
+SCALES = {Type.Q2_K: (80, 82), Type.Q3_K: (108, None), Type.Q5_K: (0, 2)}
+
+
+def noise_like(rows: np.ndarray, kind: Type) -> np.ndarray:
+    """Random bytes as blocks of 256, whose weights are as large as those of `rows`, and 0 in the middle."""
+    size = gguf.GGML_QUANT_SIZES[kind][1]
+    noise = np.random.Generator(np.random.PCG64(rows.size))
+    blocks = noise.integers(0, 256, (rows.size // 256, size), dtype=np.uint8)
+    upper, lower = SCALES[kind]
+
+    def weights(scale: float, minimum: float) -> np.ndarray:
+        for place, number in [(upper, scale), (lower, minimum)]:
+            if place is not None:
+                blocks[:, place : place + 2] = np.array([number], dtype=np.float16).view(np.uint8)
+        return gguf.quants.dequantize(blocks, kind)
+
+    minimum = 0.0
+    if lower is not None:
+        minimum = -float(weights(1.0, 0.0).mean() / weights(0.0, 1.0).mean())
+    scale = float(rows.std() / weights(1.0, minimum).std())
+    weights(scale, scale * minimum)
+    return blocks.reshape(rows.shape[0], -1)
+
+
 def stored(rows: np.ndarray, kind: Type) -> np.ndarray:
     """The bytes of a matrix in one of GGUF's types."""
+    if kind in SCALES:
+        return noise_like(rows, kind)
     if kind == Type.Q6_K:
         return quantize_q6_k(rows)
     if kind == Type.Q4_K:
@@ -421,6 +458,8 @@ def write(shape: Shape, directory: Path) -> Path:
         Type.Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0,
         Type.Q4_K: gguf.LlamaFileType.MOSTLY_Q4_K_M,
         Type.Q6_K: gguf.LlamaFileType.MOSTLY_Q6_K,
+        Type.Q5_1: gguf.LlamaFileType.MOSTLY_Q5_1,
+        Type.Q3_K: gguf.LlamaFileType.MOSTLY_Q3_K_M,
     }
     writer.add_file_type(file_type[shape.weights])
     tokens = (vocabulary_llama if shape.tokenizer == "llama" else vocabulary_gpt2)(writer)

@@ -24,6 +24,7 @@ pub(super) struct Activations {
     bytes: Vec<i8>,
     scales: Vec<f32>,
     sums: Vec<i32>,
+    scaled_sums: Vec<f32>,
     sums_of_16: Vec<i16>,
     sums_of_32: Vec<i16>,
 }
@@ -55,6 +56,8 @@ pub(super) struct Tokens {
     pub scales: *const f32,
     /// Eight times the sum of each 32: what weights stored 8 too large add too much.
     pub sums: *const i32,
+    /// The sum of each 32, scaled: what a minimum is multiplied with.
+    pub scaled_sums: *const f32,
     /// Sums of each 16.
     pub sums_of_16: *const i16,
     /// Sums of each 32.
@@ -88,6 +91,7 @@ impl Activations {
             bytes: vec![0; bytes],
             scales: vec![0.0; blocks],
             sums: vec![0; if grain == Grain::Of32 { blocks } else { 0 }],
+            scaled_sums: vec![0.0; if grain == Grain::Of32 { blocks } else { 0 }],
             sums_of_16: vec![0; fine],
             sums_of_32: vec![0; fine / 2],
         };
@@ -124,6 +128,7 @@ impl Activations {
             bytes: self.bytes[row * columns..].as_ptr(),
             scales: self.scales[row * per_block..].as_ptr(),
             sums: self.sums.as_ptr().wrapping_add(row * per_block),
+            scaled_sums: self.scaled_sums.as_ptr().wrapping_add(row * per_block),
             sums_of_16: self.sums_of_16.as_ptr().wrapping_add(row * columns / 16),
             sums_of_32: self.sums_of_32.as_ptr().wrapping_add(row * columns / 32),
         }
@@ -165,8 +170,7 @@ unsafe fn quantize_block<L: Lanes>(to: &mut Activations, index: usize, floats: &
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     // What is not a number stays none, for whoever looks at the result.
     to.scales[index] = match to.grain {
-        // As llama.cpp stores it, so that results are the same to the last digits.
-        Grain::Of32 => half::f16::from_f32(scale).to_f32(),
+        Grain::Of32 => as_half(scale),
         _ => scale,
     };
     for (byte, float) in bytes.iter_mut().zip(floats) {
@@ -183,8 +187,17 @@ unsafe fn quantize_block<L: Lanes>(to: &mut Activations, index: usize, floats: &
                 *half = sums[0] + sums[1];
             }
         }
-        _ => to.sums[index] = 8 * bytes.iter().map(|&byte| i32::from(byte)).sum::<i32>(),
+        _ => {
+            let sum: i32 = bytes.iter().map(|&byte| i32::from(byte)).sum();
+            to.sums[index] = 8 * sum;
+            to.scaled_sums[index] = as_half(scale * sum as f32);
+        }
     }
+}
+
+/// Rounded as llama.cpp stores it, so that results are the same to the last digits.
+fn as_half(number: f32) -> f32 {
+    half::f16::from_f32(number).to_f32()
 }
 
 /// The largest magnitude; NaN when one is none.

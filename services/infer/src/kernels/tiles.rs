@@ -137,8 +137,8 @@ unsafe fn add_block<L: Lanes, const T: usize>(
             let size = *activations.scales.add(first + index);
             *out = L::fma(L::floats(ints), L::mul(scale, L::splat(size)), *out);
             if let Some(minimum) = minimum {
-                let sum = *activations.sums.add(first + index) as f32 / 8.0;
-                *out = L::fma(minimum, L::splat(size * sum), *out);
+                let sum = *activations.scaled_sums.add(first + index);
+                *out = L::fma(minimum, L::splat(sum), *out);
             }
         }
     }
@@ -466,10 +466,11 @@ unsafe fn sub_block<L: Lanes, const T: usize, const AT_ONCE: usize>(
         }
         for (index, ints) in ints.iter_mut().enumerate() {
             let from = from.add(256 * index);
-            for start in (0..4).step_by(AT_ONCE) {
+            for (part, fours) in fours.chunks_exact(AT_ONCE).enumerate() {
                 let mut sums = L::no_sums();
-                for step in start..start + AT_ONCE {
-                    sums = L::add_products(sums, fours[step], L::four(from.add(4 * step)));
+                for (step, &four) in fours.iter().enumerate() {
+                    let from = from.add(4 * (AT_ONCE * part + step));
+                    sums = L::add_products(sums, four, L::four(from));
                 }
                 *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
             }
