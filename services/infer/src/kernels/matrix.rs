@@ -9,7 +9,7 @@ use super::activations::{Activations, Grain, PANEL};
 use super::packing::{GROUP, pack, unpack_row};
 use super::tiles::{self, Work};
 use super::zeroed::Zeroed;
-use super::{Isa, Pool, for_isa};
+use super::{Isa, Pool, blocks, for_isa, super_blocks};
 use crate::gguf::Kind;
 
 /// How activations must be for weights that are stored so.
@@ -265,7 +265,9 @@ impl Part<'_> {
             out: self.out,
             stride: self.rows,
         };
-        use tiles::{Brain, Five, Four, Q2K, Q3K, Q4K, Q5K, Q6K, Q8_0, run, run_numbers};
+        use blocks::{Five, Four, Q8_0};
+        use super_blocks::{Q2K, Q3K, Q4K, Q5K, Q6K};
+        use tiles::{Brain, run, run_numbers};
         // SAFETY: the set was found on this machine; the packed weights are whole groups; the
         // ranges are within the matrix and the activations, and no other piece has both.
         unsafe {

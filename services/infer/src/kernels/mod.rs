@@ -3,7 +3,7 @@
 //!
 //! Weights are packed into groups of eight rows ([`Matrix`]), so that one activation meets eight
 //! weights in one register and nothing is summed across lanes. The loops are written once
-//! (`tiles`) in words that each instruction set says in its own way (`lanes`), and which set is
+//! (`tiles`, `blocks`, `super_blocks`) in words that each instruction set says in its own way (`lanes`), and which set is
 //! used is found when the program runs ([`Isa`]). Threads share work by taking small pieces
 //! ([`Pool`]); nobody waits for one that took none.
 //!
@@ -13,6 +13,7 @@
 
 mod activations;
 mod attention;
+mod blocks;
 mod isa;
 mod lanes;
 mod matrix;
@@ -21,6 +22,7 @@ mod neon;
 mod packing;
 mod plain;
 mod pool;
+mod super_blocks;
 mod tiles;
 mod vectors;
 #[cfg(target_arch = "x86_64")]

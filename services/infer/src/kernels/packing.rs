@@ -1,7 +1,7 @@
 //! From the blocks of a GGUF file to groups of eight rows, and back to floats.
 //!
-//! A group holds the blocks of its eight rows side by side, as large as they were: see `tiles` for
-//! the layouts. Rows that do not exist are zero.
+//! A group holds the blocks of its eight rows side by side, as large as they were: see `blocks`
+//! and `super_blocks` for the layouts. Rows that do not exist are zero.
 
 use half::f16;
 
