@@ -163,9 +163,14 @@
   });
   // A model that has just come is the one to talk with.
   document.addEventListener('kos:pulled', async ({ detail: name }) => {
+    const before = [...picker.options].map(({ value }) => value);
     await refreshModels();
-    const option = [...picker.options].find(({ value }) => value === name || value === `${name}:latest`);
-    if (name === null || !option) return;
+    if (name === null) return;
+    const options = [...picker.options].filter(({ value }) => value);
+    // One that was pulled by its address has the name of its file.
+    const option = options.find(({ value }) => value === name || value === `${name}:latest`)
+      ?? options.find(({ value }) => !before.includes(value));
+    if (!option || picker.disabled) return;
     picker.value = option.value;
     picker.dispatchEvent(new Event('change'));
     prompt.focus();
