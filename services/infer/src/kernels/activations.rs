@@ -35,11 +35,18 @@ unsafe impl Sync for Activations {}
 /// Tokens whose bytes stay near while all rows meet them: 128 of 4096 columns are half a MiB.
 pub(super) const PANEL: usize = 128;
 
-/// How many tokens are computed at once when so many are left of a panel: as many as there are
-/// registers for.
-pub(super) fn tile_width(grain: Grain, left: usize) -> usize {
+/// How many tokens are computed at once at most: as many as there are registers for.
+pub(super) const fn widest(grain: Grain) -> usize {
+    match grain {
+        Grain::Of32 if cfg!(not(target_arch = "aarch64")) => 4,
+        _ => 6,
+    }
+}
+
+/// How many are computed at once when so many are left of a panel.
+pub(super) const fn tile_width(grain: Grain, left: usize) -> usize {
     match left {
-        6.. if grain != Grain::Of32 || cfg!(target_arch = "aarch64") => 6,
+        6.. if widest(grain) == 6 => 6,
         4.. => 4,
         2.. => 2,
         _ => 1,

@@ -1,6 +1,6 @@
 //! How formats in blocks of 32 columns multiply (see `packing` for how they are packed).
 
-use super::activations::{Activations, Tokens};
+use super::activations::{Activations, Grain, Tokens};
 use super::lanes::Lanes;
 use super::tiles::{Tile, by_pairs};
 
@@ -35,6 +35,8 @@ unsafe fn add_block<L: Lanes, const T: usize>(
 pub(super) struct Four<const MINIMUM: bool>;
 
 impl<const MINIMUM: bool> Tile for Four<MINIMUM> {
+    const GRAIN: Grain = Grain::Of32;
+
     #[inline(always)]
     unsafe fn tile<L: Lanes, const T: usize>(
         weights: *const u8,
@@ -92,6 +94,8 @@ impl<const MINIMUM: bool> Tile for Four<MINIMUM> {
 pub(super) struct Five<const MINIMUM: bool>;
 
 impl<const MINIMUM: bool> Tile for Five<MINIMUM> {
+    const GRAIN: Grain = Grain::Of32;
+
     #[inline(always)]
     unsafe fn tile<L: Lanes, const T: usize>(
         weights: *const u8,
@@ -151,6 +155,8 @@ impl<const MINIMUM: bool> Tile for Five<MINIMUM> {
 pub(super) struct Q8_0;
 
 impl Tile for Q8_0 {
+    const GRAIN: Grain = Grain::Of32;
+
     #[inline(always)]
     unsafe fn tile<L: Lanes, const T: usize>(
         weights: *const u8,

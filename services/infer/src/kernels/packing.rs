@@ -196,26 +196,35 @@ fn six_bits(block: &[u8], column: usize) -> u8 {
 fn pack_q6k(block: &[u8], group: &mut [u8], row: usize) {
     spread::<2>(&block[208..], group, row);
     spread::<1>(&block[192..208], &mut group[16..], row);
-    let (file_lower, file_upper) = block.split_at(128);
-    for (set, to) in group[144..].chunks_exact_mut(384).enumerate() {
-        for step in 0..4 {
-            // Four columns of the row at a time, which lie together in the file too: see `six_bits`.
-            let [first, second, third, shared] = [0, 1, 2, 3].map(|sub| {
-                let (half, run) = (set / 2, set % 2 * 2 + sub / 2);
-                let place = 16 * (sub % 2) + 4 * step;
-                let lower = word(file_lower, 64 * half + 32 * (run % 2) + place);
-                let upper = word(file_upper, 32 * half + place);
-                (lower >> (4 * (run / 2)) & 0x0f0f_0f0f) | (upper >> (2 * run) & 0x0303_0303) << 4
-            });
-            let words = [
-                first | (shared & 0x3030_3030) << 2,
-                second | (shared & 0x0c0c_0c0c) << 4,
-                third | (shared & 0x0303_0303) << 6,
-            ];
-            for (sub, word) in words.into_iter().enumerate() {
-                let at = 128 * sub + 32 * step + 4 * row;
-                to[at..][..4].copy_from_slice(&word.to_le_bytes());
-            }
+    let to = &mut group[144..];
+    pack_six::<0>(block, to, row);
+    pack_six::<1>(block, to, row);
+    pack_six::<2>(block, to, row);
+    pack_six::<3>(block, to, row);
+}
+
+/// Four sub-blocks of six-bit numbers, see `super_blocks`. By constants, as shifts by others are slow.
+fn pack_six<const SET: usize>(block: &[u8], to: &mut [u8], row: usize) {
+    let (half, runs) = (SET / 2, SET % 2 * 2);
+    let lower = &block[64 * half..][..64];
+    let upper = &block[128 + 32 * half..][..32];
+    let to = &mut to[384 * SET..][..384];
+    for step in 0..4 {
+        // Four columns of the row at a time, which lie together in the file too: see `six_bits`.
+        let four = |sub: usize| {
+            let (run, place) = (runs + sub / 2, 16 * (sub % 2) + 4 * step);
+            let low = word(lower, 32 * (run % 2) + place) >> (4 * (run / 2)) & 0x0f0f_0f0f;
+            low | (word(upper, place) >> (2 * run) & 0x0303_0303) << 4
+        };
+        let shared = four(3);
+        let words = [
+            four(0) | (shared & 0x3030_3030) << 2,
+            four(1) | (shared & 0x0c0c_0c0c) << 4,
+            four(2) | (shared & 0x0303_0303) << 6,
+        ];
+        for (sub, word) in words.into_iter().enumerate() {
+            let at = 128 * sub + 32 * step + 4 * row;
+            to[at..][..4].copy_from_slice(&word.to_le_bytes());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How formats in blocks of 256 columns multiply (see `packing` for how they are packed).
 
-use super::activations::Activations;
+use super::activations::{Activations, Grain};
 use super::lanes::Lanes;
 use super::tiles::{Tile, by_pairs};
 
@@ -37,6 +37,8 @@ unsafe fn unpack_scales<L: Lanes>(from: *const u8) -> ([u8; 64], [u8; 64]) {
 }
 
 impl Tile for Q4K {
+    const GRAIN: Grain = Grain::Of256;
+
     #[inline(always)]
     unsafe fn tile<L: Lanes, const T: usize>(
         weights: *const u8,
@@ -209,6 +211,8 @@ unsafe fn times_sums<L: Lanes, const T: usize>(
 pub(super) struct Q2K;
 
 impl Tile for Q2K {
+    const GRAIN: Grain = Grain::Of256;
+
     #[inline(always)]
     unsafe fn tile<L: Lanes, const T: usize>(
         weights: *const u8,
@@ -283,6 +287,8 @@ impl Q3K {
 }
 
 impl Tile for Q3K {
+    const GRAIN: Grain = Grain::Of256;
+
     #[inline(always)]
     unsafe fn tile<L: Lanes, const T: usize>(
         weights: *const u8,
@@ -344,6 +350,8 @@ impl Tile for Q3K {
 pub(super) struct Q5K;
 
 impl Tile for Q5K {
+    const GRAIN: Grain = Grain::Of256;
+
     #[inline(always)]
     unsafe fn tile<L: Lanes, const T: usize>(
         weights: *const u8,
@@ -408,6 +416,8 @@ impl Tile for Q5K {
 pub(super) struct Q6K;
 
 impl Tile for Q6K {
+    const GRAIN: Grain = Grain::Of256;
+
     #[inline(always)]
     unsafe fn tile<L: Lanes, const T: usize>(
         weights: *const u8,

@@ -1,7 +1,7 @@
 //! The inner loops: eight rows of weights times a few tokens' activations. What is here goes through
 //! the rows and multiplies numbers; how blocks multiply is in `blocks` and `super_blocks`.
 
-use super::activations::{Activations, tile_width};
+use super::activations::{Activations, Grain, tile_width, widest};
 use super::lanes::Lanes;
 
 /// A part of a matrix product: these groups of eight rows, for these tokens.
@@ -26,6 +26,9 @@ pub(super) struct Work<'a> {
 
 /// How one format multiplies.
 pub(super) trait Tile {
+    /// How activations must be.
+    const GRAIN: Grain;
+
     /// The products of a group's rows with `T` tokens from `token` on.
     ///
     /// # Safety
@@ -50,8 +53,10 @@ pub(super) unsafe fn run<L: Lanes, F: Tile>(work: &Work<'_>) {
             let weights = work.weights.add(group * work.group_bytes);
             while token < work.tokens.end {
                 let left = work.tokens.end - token;
-                token += match tile_width(work.activations.grain(), left) {
-                    6 => some::<L, F, 6>(work, group, weights, token),
+                token += match tile_width(F::GRAIN, left) {
+                    6 if const { widest(F::GRAIN) == 6 } => {
+                        some::<L, F, 6>(work, group, weights, token)
+                    }
                     4 => some::<L, F, 4>(work, group, weights, token),
                     2 => some::<L, F, 2>(work, group, weights, token),
                     _ => some::<L, F, 1>(work, group, weights, token),
