@@ -166,7 +166,7 @@
     const before = [...picker.options].map(({ value }) => value);
     await refreshModels();
     if (name === null) return;
-    const options = [...picker.options].filter(({ value }) => value);
+    const options = [...picker.options];
     // One that was pulled by its address has the name of its file.
     const option = options.find(({ value }) => value === name || value === `${name}:latest`)
       ?? options.find(({ value }) => !before.includes(value));

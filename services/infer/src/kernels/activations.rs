@@ -14,6 +14,17 @@ pub(super) enum Grain {
     Of256,
 }
 
+impl Grain {
+    /// Columns of a block; floats have none, each is its own.
+    pub const fn columns(self) -> usize {
+        match self {
+            Self::Floats => 1,
+            Self::Of32 => 32,
+            Self::Of256 => 256,
+        }
+    }
+}
+
 /// Rows of activations.
 #[derive(Debug)]
 pub(super) struct Activations {
@@ -71,6 +82,22 @@ pub(super) struct Tokens {
     pub sums_of_32: *const i16,
 }
 
+impl Tokens {
+    /// The same from so many blocks on.
+    #[inline(always)]
+    pub fn at(self, grain: Grain, blocks: usize) -> Self {
+        let columns = blocks * grain.columns();
+        Self {
+            bytes: self.bytes.wrapping_add(columns),
+            scales: self.scales.wrapping_add(blocks),
+            sums: self.sums.wrapping_add(blocks),
+            scaled_sums: self.scaled_sums.wrapping_add(blocks),
+            sums_of_16: self.sums_of_16.wrapping_add(columns / 16),
+            sums_of_32: self.sums_of_32.wrapping_add(columns / 32),
+        }
+    }
+}
+
 impl Activations {
     /// Takes `rows` rows of `columns` floats.
     ///
@@ -80,8 +107,7 @@ impl Activations {
         let rows = floats.len() / columns;
         let block = match grain {
             Grain::Floats => columns.max(1),
-            Grain::Of32 => 32,
-            Grain::Of256 => 256,
+            grain => grain.columns(),
         };
         let (mut blocks, mut fine) = (rows * (columns / block), 0);
         let mut bytes = rows * columns;

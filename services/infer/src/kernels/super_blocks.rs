@@ -1,6 +1,6 @@
 //! How formats in blocks of 256 columns multiply (see `packing` for how they are packed).
 
-use super::activations::{Activations, Grain};
+use super::activations::{Grain, Tokens};
 use super::lanes::Lanes;
 use super::tiles::{Tile, by_pairs};
 
@@ -38,75 +38,70 @@ unsafe fn unpack_scales<L: Lanes>(from: *const u8) -> ([u8; 64], [u8; 64]) {
 
 impl Tile for Q4K {
     const GRAIN: Grain = Grain::Of256;
+    const BYTES: usize = 1152;
 
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const T: usize>(
+    unsafe fn block<L: Lanes, const T: usize>(
         weights: *const u8,
-        activations: &Activations,
-        token: usize,
-    ) -> [L::Floats; T] {
-        // SAFETY: the caller's; a row of activations is as long as the group's.
+        x: Tokens,
+        out: &mut [L::Floats; T],
+    ) {
+        // SAFETY: the caller's.
         unsafe {
-            let x = activations.tile(token);
-            let mut out = [L::splat(0.0); T];
-            for block in 0..activations.columns() / 256 {
-                let weights = weights.add(block * 1152);
-                let (scales, minima) = unpack_scales::<L>(weights.add(32));
-                let mut ints = [L::no_ints(); T];
-                let mut below = [L::no_ints(); T];
-                for pair in 0..4 {
-                    let packed = weights.add(128 + 256 * pair);
-                    for ahead in 0..4 {
-                        L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
-                    }
-                    let mut low = [L::no_sums(); T];
-                    let column = x.bytes.add(256 * T * block + 64 * pair);
-                    if L::MATRIX && T.is_multiple_of(2) {
-                        let four = |step| L::low(L::bytes(packed.add(32 * step)));
-                        let fours = std::array::from_fn(four);
-                        low = by_pairs::<L, T, 8>(fours, column, 256);
-                    } else {
-                        for step in 0..8 {
-                            let four = L::low(L::bytes(packed.add(32 * step)));
-                            for (index, sums) in low.iter_mut().enumerate() {
-                                let from = column.add(256 * index + 4 * step);
-                                *sums = L::add_products(*sums, four, L::four(from));
-                            }
+            let (scales, minima) = unpack_scales::<L>(weights.add(32));
+            let mut ints = [L::no_ints(); T];
+            let mut below = [L::no_ints(); T];
+            for pair in 0..4 {
+                let packed = weights.add(128 + 256 * pair);
+                for ahead in 0..4 {
+                    L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
+                }
+                let mut low = [L::no_sums(); T];
+                let column = x.bytes.add(64 * pair);
+                if L::MATRIX && T.is_multiple_of(2) {
+                    let four = |step| L::low(L::bytes(packed.add(32 * step)));
+                    let fours = std::array::from_fn(four);
+                    low = by_pairs::<L, T, 8>(fours, column, 256);
+                } else {
+                    for step in 0..8 {
+                        let four = L::low(L::bytes(packed.add(32 * step)));
+                        for (index, sums) in low.iter_mut().enumerate() {
+                            let from = column.add(256 * index + 4 * step);
+                            *sums = L::add_products(*sums, four, L::four(from));
                         }
-                    }
-                    let scale = L::doubled(scales.as_ptr().add(16 * pair));
-                    for (ints, sums) in ints.iter_mut().zip(low) {
-                        *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
-                    }
-                    let mut high = [L::no_sums(); T];
-                    let column = x.bytes.add(256 * T * block + 64 * pair + 32);
-                    if L::MATRIX && T.is_multiple_of(2) {
-                        let four = |step| L::high(L::bytes(packed.add(32 * step)));
-                        let fours = std::array::from_fn(four);
-                        high = by_pairs::<L, T, 8>(fours, column, 256);
-                    } else {
-                        for step in 0..8 {
-                            let four = L::high(L::bytes(packed.add(32 * step)));
-                            for (index, sums) in high.iter_mut().enumerate() {
-                                let from = column.add(256 * index + 4 * step);
-                                *sums = L::add_products(*sums, four, L::four(from));
-                            }
-                        }
-                    }
-                    let scale = L::doubled(scales.as_ptr().add(16 * pair + 8));
-                    let minimum = minima.as_ptr().add(16 * pair);
-                    let minimum = L::paired(minimum, minimum.add(8));
-                    for (index, ((ints, sums), below)) in
-                        ints.iter_mut().zip(high).zip(&mut below).enumerate()
-                    {
-                        *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
-                        let two = x.sums_of_32.add(8 * (T * block + index) + 2 * pair);
-                        *below = L::add_pair_products(*below, minimum, two);
                     }
                 }
-                add_with_minima::<L, T>(&mut out, ints, below, weights, x.scales.add(T * block));
+                let scale = L::doubled(scales.as_ptr().add(16 * pair));
+                for (ints, sums) in ints.iter_mut().zip(low) {
+                    *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
+                }
+                let mut high = [L::no_sums(); T];
+                let column = x.bytes.add(64 * pair + 32);
+                if L::MATRIX && T.is_multiple_of(2) {
+                    let four = |step| L::high(L::bytes(packed.add(32 * step)));
+                    let fours = std::array::from_fn(four);
+                    high = by_pairs::<L, T, 8>(fours, column, 256);
+                } else {
+                    for step in 0..8 {
+                        let four = L::high(L::bytes(packed.add(32 * step)));
+                        for (index, sums) in high.iter_mut().enumerate() {
+                            let from = column.add(256 * index + 4 * step);
+                            *sums = L::add_products(*sums, four, L::four(from));
+                        }
+                    }
+                }
+                let scale = L::doubled(scales.as_ptr().add(16 * pair + 8));
+                let minimum = minima.as_ptr().add(16 * pair);
+                let minimum = L::paired(minimum, minimum.add(8));
+                for (index, ((ints, sums), below)) in
+                    ints.iter_mut().zip(high).zip(&mut below).enumerate()
+                {
+                    *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
+                    let two = x.sums_of_32.add(8 * index + 2 * pair);
+                    *below = L::add_pair_products(*below, minimum, two);
+                }
             }
-            out
+            add_with_minima::<L, T>(out, ints, below, weights, x.scales);
         }
     }
 }
@@ -212,51 +207,45 @@ pub(super) struct Q2K;
 
 impl Tile for Q2K {
     const GRAIN: Grain = Grain::Of256;
+    const BYTES: usize = 672;
 
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const T: usize>(
+    unsafe fn block<L: Lanes, const T: usize>(
         weights: *const u8,
-        activations: &Activations,
-        token: usize,
-    ) -> [L::Floats; T] {
-        // SAFETY: the caller's; a row of activations is as long as the group's.
+        x: Tokens,
+        out: &mut [L::Floats; T],
+    ) {
+        // SAFETY: the caller's.
         unsafe {
-            let x = activations.tile(token);
-            let mut out = [L::splat(0.0); T];
-            for block in 0..activations.columns() / 256 {
-                let weights = weights.add(block * 672);
-                let (mut scales, mut minima) = ([0u8; 128], [0u8; 128]);
-                for line in 0..4 {
-                    let both = L::bytes(weights.add(32 + 32 * line));
-                    L::put_bytes(scales.as_mut_ptr().add(32 * line), L::low(both));
-                    L::put_bytes(minima.as_mut_ptr().add(32 * line), L::high(both));
-                }
-                let mut ints = [L::no_ints(); T];
-                for part in 0..4 {
-                    let packed = weights.add(160 + 128 * part);
-                    for ahead in 0..3 {
-                        L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
-                    }
-                    let quants: [_; 4] =
-                        std::array::from_fn(|step| L::bytes(packed.add(32 * step)));
-                    let runs = [
-                        quants.map(|four| L::moved::<0, 3>(four)),
-                        quants.map(|four| L::moved::<2, 3>(four)),
-                        quants.map(|four| L::moved::<4, 3>(four)),
-                        quants.map(|four| L::moved::<6, 3>(four)),
-                    ];
-                    for (run, fours) in runs.into_iter().enumerate() {
-                        let sub = 8 * (part / 2) + 2 * run + part % 2;
-                        let scale = L::doubled(scales.as_ptr().add(8 * sub));
-                        let from = x.bytes.add(256 * T * block + 16 * sub);
-                        sub_block::<L, T, 4>(fours, scale, &mut ints, from);
-                    }
-                }
-                let sums = x.sums_of_16.add(16 * T * block);
-                let below = times_sums::<L, T>(minima.as_ptr(), sums);
-                add_with_minima::<L, T>(&mut out, ints, below, weights, x.scales.add(T * block));
+            let (mut scales, mut minima) = ([0u8; 128], [0u8; 128]);
+            for line in 0..4 {
+                let both = L::bytes(weights.add(32 + 32 * line));
+                L::put_bytes(scales.as_mut_ptr().add(32 * line), L::low(both));
+                L::put_bytes(minima.as_mut_ptr().add(32 * line), L::high(both));
             }
-            out
+            let mut ints = [L::no_ints(); T];
+            for part in 0..4 {
+                let packed = weights.add(160 + 128 * part);
+                for ahead in 0..3 {
+                    L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
+                }
+                let quants: [_; 4] = std::array::from_fn(|step| L::bytes(packed.add(32 * step)));
+                let runs = [
+                    quants.map(|four| L::moved::<0, 3>(four)),
+                    quants.map(|four| L::moved::<2, 3>(four)),
+                    quants.map(|four| L::moved::<4, 3>(four)),
+                    quants.map(|four| L::moved::<6, 3>(four)),
+                ];
+                for (run, fours) in runs.into_iter().enumerate() {
+                    let sub = 8 * (part / 2) + 2 * run + part % 2;
+                    let scale = L::doubled(scales.as_ptr().add(8 * sub));
+                    let from = x.bytes.add(16 * sub);
+                    sub_block::<L, T, 4>(fours, scale, &mut ints, from);
+                }
+            }
+            let sums = x.sums_of_16;
+            let below = times_sums::<L, T>(minima.as_ptr(), sums);
+            add_with_minima::<L, T>(out, ints, below, weights, x.scales);
         }
     }
 }
@@ -288,59 +277,47 @@ impl Q3K {
 
 impl Tile for Q3K {
     const GRAIN: Grain = Grain::Of256;
+    const BYTES: usize = 880;
 
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const T: usize>(
+    unsafe fn block<L: Lanes, const T: usize>(
         weights: *const u8,
-        activations: &Activations,
-        token: usize,
-    ) -> [L::Floats; T] {
-        // SAFETY: the caller's; a row of activations is as long as the group's.
+        x: Tokens,
+        out: &mut [L::Floats; T],
+    ) {
+        // SAFETY: the caller's.
         unsafe {
-            let x = activations.tile(token);
-            let mut out = [L::splat(0.0); T];
-            for block in 0..activations.columns() / 256 {
-                let weights = weights.add(block * 880);
-                let (first, last) = unpack_scales::<L>(weights.add(16));
-                let mut scales = [0u8; 128];
-                for (to, from) in scales.iter_mut().zip(first.iter().chain(&last)) {
-                    // Scales are stored 32 too large.
-                    *to = from.wrapping_sub(32);
-                }
-                let mut ints = [L::no_ints(); T];
-                for part in 0..4 {
-                    let packed = weights.add(112 + 192 * part);
-                    for ahead in 0..4 {
-                        L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
-                    }
-                    let quants = std::array::from_fn(|step| L::bytes(packed.add(32 * step)));
-                    let thirds = [L::bytes(packed.add(128)), L::bytes(packed.add(160))];
-                    let runs = [
-                        Self::fours::<L, 0, -2, 2>(quants, thirds),
-                        Self::fours::<L, 2, -1, 3>(quants, thirds),
-                        Self::fours::<L, 4, 0, 4>(quants, thirds),
-                        Self::fours::<L, 6, 1, 5>(quants, thirds),
-                    ];
-                    for (run, fours) in runs.into_iter().enumerate() {
-                        let sub = 8 * (part / 2) + 2 * run + part % 2;
-                        let scale = L::doubled_signed(scales.as_ptr().add(8 * sub));
-                        let from = x.bytes.add(256 * T * block + 16 * sub);
-                        sub_block::<L, T, 4>(fours, scale, &mut ints, from);
-                    }
-                }
-                let sums = x.sums_of_16.add(16 * T * block);
-                let below = times_sums::<L, T>(scales.as_ptr(), sums);
-                // Weights are stored four too large.
-                add_signed::<L, T>(
-                    &mut out,
-                    ints,
-                    below,
-                    -4.0,
-                    weights,
-                    x.scales.add(T * block),
-                );
+            let (first, last) = unpack_scales::<L>(weights.add(16));
+            let mut scales = [0u8; 128];
+            for (to, from) in scales.iter_mut().zip(first.iter().chain(&last)) {
+                // Scales are stored 32 too large.
+                *to = from.wrapping_sub(32);
             }
-            out
+            let mut ints = [L::no_ints(); T];
+            for part in 0..4 {
+                let packed = weights.add(112 + 192 * part);
+                for ahead in 0..4 {
+                    L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
+                }
+                let quants = std::array::from_fn(|step| L::bytes(packed.add(32 * step)));
+                let thirds = [L::bytes(packed.add(128)), L::bytes(packed.add(160))];
+                let runs = [
+                    Self::fours::<L, 0, -2, 2>(quants, thirds),
+                    Self::fours::<L, 2, -1, 3>(quants, thirds),
+                    Self::fours::<L, 4, 0, 4>(quants, thirds),
+                    Self::fours::<L, 6, 1, 5>(quants, thirds),
+                ];
+                for (run, fours) in runs.into_iter().enumerate() {
+                    let sub = 8 * (part / 2) + 2 * run + part % 2;
+                    let scale = L::doubled_signed(scales.as_ptr().add(8 * sub));
+                    let from = x.bytes.add(16 * sub);
+                    sub_block::<L, T, 4>(fours, scale, &mut ints, from);
+                }
+            }
+            let sums = x.sums_of_16;
+            let below = times_sums::<L, T>(scales.as_ptr(), sums);
+            // Weights are stored four too large.
+            add_signed::<L, T>(out, ints, below, -4.0, weights, x.scales);
         }
     }
 }
@@ -351,61 +328,55 @@ pub(super) struct Q5K;
 
 impl Tile for Q5K {
     const GRAIN: Grain = Grain::Of256;
+    const BYTES: usize = 1408;
 
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const T: usize>(
+    unsafe fn block<L: Lanes, const T: usize>(
         weights: *const u8,
-        activations: &Activations,
-        token: usize,
-    ) -> [L::Floats; T] {
-        // SAFETY: the caller's; a row of activations is as long as the group's.
+        x: Tokens,
+        out: &mut [L::Floats; T],
+    ) {
+        // SAFETY: the caller's.
         unsafe {
-            let x = activations.tile(token);
-            let mut out = [L::splat(0.0); T];
-            for block in 0..activations.columns() / 256 {
-                let weights = weights.add(block * 1408);
-                let (scales, minima) = unpack_scales::<L>(weights.add(32));
-                let mut ints = [L::no_ints(); T];
-                let mut below = [L::no_ints(); T];
-                for pair in 0..4 {
-                    let packed = weights.add(128 + 320 * pair);
-                    for ahead in 0..5 {
-                        L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
-                    }
-                    let scale = scales.as_ptr().add(16 * pair);
-                    let scale = [L::doubled(scale), L::doubled(scale.add(8))];
-                    let from = x.bytes.add(256 * T * block + 64 * pair);
-                    for half in 0..2 {
-                        let quants: [_; 4] = std::array::from_fn(|step| {
-                            L::bytes(packed.add(128 * half + 32 * step))
-                        });
-                        let fifth = L::bytes(packed.add(256 + 32 * half));
-                        let low = [
-                            L::or(L::low(quants[0]), L::moved::<-4, 0x10>(fifth)),
-                            L::or(L::low(quants[1]), L::moved::<-2, 0x10>(fifth)),
-                            L::or(L::low(quants[2]), L::moved::<0, 0x10>(fifth)),
-                            L::or(L::low(quants[3]), L::moved::<2, 0x10>(fifth)),
-                        ];
-                        let high = [
-                            L::or(L::high(quants[0]), L::moved::<-3, 0x10>(fifth)),
-                            L::or(L::high(quants[1]), L::moved::<-1, 0x10>(fifth)),
-                            L::or(L::high(quants[2]), L::moved::<1, 0x10>(fifth)),
-                            L::or(L::high(quants[3]), L::moved::<3, 0x10>(fifth)),
-                        ];
-                        let from = from.add(16 * half);
-                        sub_block::<L, T, 4>(low, scale[0], &mut ints, from);
-                        sub_block::<L, T, 4>(high, scale[1], &mut ints, from.add(32));
-                    }
-                    let minimum = minima.as_ptr().add(16 * pair);
-                    let minimum = L::paired(minimum, minimum.add(8));
-                    for (index, below) in below.iter_mut().enumerate() {
-                        let two = x.sums_of_32.add(8 * (T * block + index) + 2 * pair);
-                        *below = L::add_pair_products(*below, minimum, two);
-                    }
+            let (scales, minima) = unpack_scales::<L>(weights.add(32));
+            let mut ints = [L::no_ints(); T];
+            let mut below = [L::no_ints(); T];
+            for pair in 0..4 {
+                let packed = weights.add(128 + 320 * pair);
+                for ahead in 0..5 {
+                    L::prefetch(packed.wrapping_add(AHEAD + 64 * ahead));
                 }
-                add_with_minima::<L, T>(&mut out, ints, below, weights, x.scales.add(T * block));
+                let scale = scales.as_ptr().add(16 * pair);
+                let scale = [L::doubled(scale), L::doubled(scale.add(8))];
+                let from = x.bytes.add(64 * pair);
+                for half in 0..2 {
+                    let quants: [_; 4] =
+                        std::array::from_fn(|step| L::bytes(packed.add(128 * half + 32 * step)));
+                    let fifth = L::bytes(packed.add(256 + 32 * half));
+                    let low = [
+                        L::or(L::low(quants[0]), L::moved::<-4, 0x10>(fifth)),
+                        L::or(L::low(quants[1]), L::moved::<-2, 0x10>(fifth)),
+                        L::or(L::low(quants[2]), L::moved::<0, 0x10>(fifth)),
+                        L::or(L::low(quants[3]), L::moved::<2, 0x10>(fifth)),
+                    ];
+                    let high = [
+                        L::or(L::high(quants[0]), L::moved::<-3, 0x10>(fifth)),
+                        L::or(L::high(quants[1]), L::moved::<-1, 0x10>(fifth)),
+                        L::or(L::high(quants[2]), L::moved::<1, 0x10>(fifth)),
+                        L::or(L::high(quants[3]), L::moved::<3, 0x10>(fifth)),
+                    ];
+                    let from = from.add(16 * half);
+                    sub_block::<L, T, 4>(low, scale[0], &mut ints, from);
+                    sub_block::<L, T, 4>(high, scale[1], &mut ints, from.add(32));
+                }
+                let minimum = minima.as_ptr().add(16 * pair);
+                let minimum = L::paired(minimum, minimum.add(8));
+                for (index, below) in below.iter_mut().enumerate() {
+                    let two = x.sums_of_32.add(8 * index + 2 * pair);
+                    *below = L::add_pair_products(*below, minimum, two);
+                }
             }
-            out
+            add_with_minima::<L, T>(out, ints, below, weights, x.scales);
         }
     }
 }
@@ -417,62 +388,50 @@ pub(super) struct Q6K;
 
 impl Tile for Q6K {
     const GRAIN: Grain = Grain::Of256;
+    const BYTES: usize = 1680;
 
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const T: usize>(
+    unsafe fn block<L: Lanes, const T: usize>(
         weights: *const u8,
-        activations: &Activations,
-        token: usize,
-    ) -> [L::Floats; T] {
-        // SAFETY: the caller's; a row of activations is as long as the group's.
+        x: Tokens,
+        out: &mut [L::Floats; T],
+    ) {
+        // SAFETY: the caller's.
         unsafe {
-            let x = activations.tile(token);
-            let mut out = [L::splat(0.0); T];
-            for block in 0..activations.columns() / 256 {
-                let weights = weights.add(block * 1680);
-                let scales = weights.add(16);
-                let mut ints = [L::no_ints(); T];
-                for set in 0..4 {
-                    // By and by: a processor keeps some twenty requests at a time.
-                    for ahead in 7 * set..(7 * set + 7).min(27) {
-                        L::prefetch(weights.wrapping_add(AHEAD + 64 * ahead));
-                    }
-                    let packed = weights.add(144 + 384 * set);
-                    let run = |run: usize| {
-                        std::array::from_fn(|step| L::bytes(packed.add(128 * run + 32 * step)))
-                    };
-                    let scale = |sub: usize| L::doubled_signed(scales.add(8 * (4 * set + sub)));
-                    let from = x.bytes.add(256 * T * block + 64 * set);
-                    let bytes: [_; 4] = run(0);
-                    let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
-                    sub_block::<L, T, 2>(fours, scale(0), &mut ints, from);
-                    let mut shared = bytes.map(|four| L::moved::<2, 0x30>(four));
-                    let bytes: [_; 4] = run(1);
-                    let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
-                    sub_block::<L, T, 2>(fours, scale(1), &mut ints, from.add(16));
-                    for (shared, four) in shared.iter_mut().zip(bytes) {
-                        *shared = L::or(*shared, L::moved::<4, 0x0c>(four));
-                    }
-                    let bytes: [_; 4] = run(2);
-                    let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
-                    sub_block::<L, T, 2>(fours, scale(2), &mut ints, from.add(32));
-                    for (shared, four) in shared.iter_mut().zip(bytes) {
-                        *shared = L::or(*shared, L::moved::<6, 3>(four));
-                    }
-                    sub_block::<L, T, 2>(shared, scale(3), &mut ints, from.add(48));
+            let scales = weights.add(16);
+            let mut ints = [L::no_ints(); T];
+            for set in 0..4 {
+                // By and by: a processor keeps some twenty requests at a time.
+                for ahead in 7 * set..(7 * set + 7).min(27) {
+                    L::prefetch(weights.wrapping_add(AHEAD + 64 * ahead));
                 }
-                let below = times_sums::<L, T>(scales, x.sums_of_16.add(16 * T * block));
-                // Weights are stored 32 too large.
-                add_signed::<L, T>(
-                    &mut out,
-                    ints,
-                    below,
-                    -32.0,
-                    weights,
-                    x.scales.add(T * block),
-                );
+                let packed = weights.add(144 + 384 * set);
+                let run = |run: usize| {
+                    std::array::from_fn(|step| L::bytes(packed.add(128 * run + 32 * step)))
+                };
+                let scale = |sub: usize| L::doubled_signed(scales.add(8 * (4 * set + sub)));
+                let from = x.bytes.add(64 * set);
+                let bytes: [_; 4] = run(0);
+                let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
+                sub_block::<L, T, 2>(fours, scale(0), &mut ints, from);
+                let mut shared = bytes.map(|four| L::moved::<2, 0x30>(four));
+                let bytes: [_; 4] = run(1);
+                let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
+                sub_block::<L, T, 2>(fours, scale(1), &mut ints, from.add(16));
+                for (shared, four) in shared.iter_mut().zip(bytes) {
+                    *shared = L::or(*shared, L::moved::<4, 0x0c>(four));
+                }
+                let bytes: [_; 4] = run(2);
+                let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
+                sub_block::<L, T, 2>(fours, scale(2), &mut ints, from.add(32));
+                for (shared, four) in shared.iter_mut().zip(bytes) {
+                    *shared = L::or(*shared, L::moved::<6, 3>(four));
+                }
+                sub_block::<L, T, 2>(shared, scale(3), &mut ints, from.add(48));
             }
-            out
+            let below = times_sums::<L, T>(scales, x.sums_of_16);
+            // Weights are stored 32 too large.
+            add_signed::<L, T>(out, ints, below, -32.0, weights, x.scales);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The inner loops: eight rows of weights times a few tokens' activations. What is here goes through
 //! the rows and multiplies numbers; how blocks multiply is in `blocks` and `super_blocks`.
 
-use super::activations::{Activations, Grain, tile_width, widest};
+use super::activations::{Activations, Grain, Tokens, tile_width, widest};
 use super::lanes::Lanes;
 
 /// A part of a matrix product: these groups of eight rows, for these tokens.
@@ -26,18 +26,20 @@ pub(super) struct Work<'a> {
 
 /// How one format multiplies.
 pub(super) trait Tile {
-    /// How activations must be.
+    /// How activations must be, and with that a block's columns.
     const GRAIN: Grain;
+    /// Bytes of eight rows' blocks.
+    const BYTES: usize;
 
-    /// The products of a group's rows with `T` tokens from `token` on.
+    /// Adds the products of eight rows' blocks with `T` tokens, of which `x` begins at the block.
     ///
     /// # Safety
-    /// As [`Lanes`] says; `weights` is a whole group.
-    unsafe fn tile<L: Lanes, const T: usize>(
+    /// As [`Lanes`] says; `weights` are [`Self::BYTES`].
+    unsafe fn block<L: Lanes, const T: usize>(
         weights: *const u8,
-        activations: &Activations,
-        token: usize,
-    ) -> [L::Floats; T];
+        x: Tokens,
+        out: &mut [L::Floats; T],
+    );
 }
 
 /// Computes `work`.
@@ -76,7 +78,13 @@ unsafe fn some<L: Lanes, F: Tile, const T: usize>(
     let row = group * 8;
     // SAFETY: the caller's.
     unsafe {
-        let sums = F::tile::<L, T>(weights, work.activations, token);
+        let x = work.activations.tile(token);
+        let mut sums = [L::splat(0.0); T];
+        // A row of activations is as long as the group's.
+        for block in 0..work.activations.columns() / F::GRAIN.columns() {
+            let weights = weights.add(block * F::BYTES);
+            F::block::<L, T>(weights, x.at(F::GRAIN, T * block), &mut sums);
+        }
         for (index, sums) in sums.into_iter().enumerate() {
             let to = work.out.add((token + index) * work.stride + row);
             if row + 8 <= work.rows {
