@@ -29,6 +29,7 @@ impl Grain {
 #[derive(Debug)]
 pub(super) struct Activations {
     grain: Grain,
+    tiles: bool,
     rows: usize,
     columns: usize,
     floats: *const f32,
@@ -45,6 +46,9 @@ unsafe impl Sync for Activations {}
 
 /// Tokens whose bytes stay near while all rows meet them: 128 of 4096 columns are half a MiB.
 pub(super) const PANEL: usize = 128;
+
+/// Tokens of a matrix unit's tile.
+pub(super) const TILE: usize = 16;
 
 /// How many tokens are computed at once at most: as many as there are registers for.
 pub(super) const fn widest(grain: Grain) -> usize {
@@ -118,6 +122,7 @@ impl Activations {
         }
         let mut this = Self {
             grain,
+            tiles: isa.tiles(),
             rows,
             columns,
             floats: floats.as_ptr(),
@@ -181,7 +186,10 @@ unsafe fn quantize<L: Lanes>(to: &mut Activations, floats: &[f32], block: usize)
     let mut tile = 0;
     while tile < rows {
         let left = PANEL.min(rows - tile / PANEL * PANEL) - tile % PANEL;
-        let width = tile_width(to.grain, left);
+        let width = match left {
+            TILE.. if to.tiles => TILE,
+            _ => tile_width(to.grain, left),
+        };
         for index in 0..width * per_row {
             let (row, place) = (tile + index / per_row, index % per_row);
             let from = (row * per_row + place) * block;

@@ -21,6 +21,9 @@ pub(super) enum Set {
     /// AVX-512 with VNNI, on 256 bits.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// The same with AMX's matrix tiles.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     /// NEON.
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -51,6 +54,9 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vnni")
             {
                 all.push(Set::Avx512Vnni);
+                if is_x86_feature_detected!("avx512bw") && super::amx::found() {
+                    all.push(Set::Amx);
+                }
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -64,6 +70,14 @@ impl Isa {
             }
         }
         all.into_iter().map(Isa).collect()
+    }
+
+    /// Whether a matrix unit multiplies whole tiles of tokens.
+    pub(super) fn tiles(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Set::Amx;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 
     /// The best that this machine has.
@@ -83,6 +97,8 @@ impl fmt::Display for Isa {
             Set::AvxVnni => "AVX-VNNI",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Set::Amx => "AMX",
             #[cfg(target_arch = "aarch64")]
             Set::Neon => "NEON",
             #[cfg(target_arch = "aarch64")]
@@ -125,7 +141,7 @@ macro_rules! for_isa {
                 here($($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512Vnni => {
+            Set::Avx512Vnni | Set::Amx => {
                 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
                 unsafe fn here($($argument: $kind),*) $(-> $out)? {
                     // SAFETY: the caller's.

@@ -95,6 +95,8 @@ pub(super) trait Lanes {
     unsafe fn add_ints(one: Self::Ints, other: Self::Ints) -> Self::Ints;
     /// Less the same number everywhere.
     unsafe fn less(ints: Self::Ints, number: i32) -> Self::Ints;
+    /// Less the others times two to the power of `BITS`.
+    unsafe fn less_times<const BITS: i32>(ints: Self::Ints, others: Self::Ints) -> Self::Ints;
     /// Adds the products of signed weights and signed activations, none of which is -128.
     unsafe fn add_signed_products(
         ints: Self::Ints,

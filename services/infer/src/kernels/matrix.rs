@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
-use super::activations::{Activations, Grain, PANEL};
+use super::activations::{Activations, Grain, PANEL, TILE};
 use super::packing::{GROUP, pack, unpack_row};
 use super::tiles::{self, Work};
 use super::zeroed::Zeroed;
@@ -204,13 +204,14 @@ impl Matrix {
             let tokens = activations.rows();
             // Many tokens make a piece long by themselves.
             let wanted = (PIECE_BYTES / tokens.div_ceil(4)).max(1);
-            // Numbers go by four groups at once.
-            let least = if grain(matrix.inner.format) == Grain::Floats {
-                4
-            } else {
-                1
+            // Numbers go by four groups at once, tiles by two.
+            let least = match grain(matrix.inner.format) {
+                Grain::Floats => 4,
+                _ if isa.tiles() => 2,
+                _ => 1,
             };
-            let groups_each = (wanted / group_bytes).clamp(least.min(groups), groups);
+            let groups_each = (wanted / group_bytes / least).max(1) * least;
+            let groups_each = groups_each.min(groups);
             let panels = tokens.div_ceil(PANEL).max(1);
             let part = Part {
                 format: matrix.inner.format,
@@ -255,7 +256,7 @@ impl Part<'_> {
         let groups = self.rows.div_ceil(GROUP);
         let start = piece * self.groups_each;
         let tokens = self.activations.rows();
-        let work = &Work {
+        let mut work = Work {
             weights: self.weights,
             group_bytes: self.group_bytes,
             groups: start..(start + self.groups_each).min(groups),
@@ -265,6 +266,10 @@ impl Part<'_> {
             out: self.out,
             stride: self.rows,
         };
+        if isa.tiles() {
+            self.run_tiles(&mut work);
+        }
+        let work = &work;
         use blocks::{Five, Four, Q8_0};
         use super_blocks::{Q2K, Q3K, Q4K, Q5K, Q6K};
         use tiles::{Brain, run, run_numbers};
@@ -288,6 +293,43 @@ impl Part<'_> {
             }
         }
     }
+}
+
+impl Part<'_> {
+    /// Computes the whole tiles of `work`'s tokens, and leaves the others.
+    #[cfg(target_arch = "x86_64")]
+    fn run_tiles(&self, work: &mut Work<'_>) {
+        use super::amx::{By32, By256, run};
+        use blocks::{Five, Four, Q8_0};
+        use super_blocks::{Q2K, Q3K, Q4K, Q5K, Q6K};
+        let whole = work.tokens.len() / TILE * TILE;
+        if whole == 0 || self.activations.grain() == Grain::Floats {
+            return;
+        }
+        let rest = work.tokens.start + whole..work.tokens.end;
+        work.tokens.end = rest.start;
+        // SAFETY: the set was found on this machine; otherwise as in `run`.
+        unsafe {
+            match self.format {
+                Kind::F32 | Kind::F16 | Kind::Bf16 => {}
+                Kind::Q4_0 => run::<By32<Four<false>>>(work),
+                Kind::Q4_1 => run::<By32<Four<true>>>(work),
+                Kind::Q5_0 => run::<By32<Five<false>>>(work),
+                Kind::Q5_1 => run::<By32<Five<true>>>(work),
+                Kind::Q8_0 => run::<By32<Q8_0>>(work),
+                Kind::Q2K => run::<By256<Q2K>>(work),
+                Kind::Q3K => run::<By256<Q3K>>(work),
+                Kind::Q4K => run::<By256<Q4K>>(work),
+                Kind::Q5K => run::<By256<Q5K>>(work),
+                Kind::Q6K => run::<By256<Q6K>>(work),
+            }
+        }
+        work.tokens = rest;
+    }
+
+    /// No other machine has tiles.
+    #[cfg(not(target_arch = "x86_64"))]
+    fn run_tiles(&self, _: &mut Work<'_>) {}
 }
 
 /// A slice cut into pieces that threads write to, each its own.

@@ -233,6 +233,20 @@ macro_rules! lanes {
                 }
             }
             #[inline(always)]
+            unsafe fn less_times<const BITS: i32>(
+                ints: Self::Ints,
+                others: Self::Ints,
+            ) -> Self::Ints {
+                let by = -(1 << BITS);
+                // SAFETY: see the trait.
+                unsafe {
+                    (
+                        vmlaq_n_s32(ints.0, others.0, by),
+                        vmlaq_n_s32(ints.1, others.1, by),
+                    )
+                }
+            }
+            #[inline(always)]
             unsafe fn add_signed_products(
                 ints: Self::Ints,
                 weights: Self::Bytes,

@@ -166,6 +166,11 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    unsafe fn less_times<const BITS: i32>(ints: [i32; 8], others: [i32; 8]) -> [i32; 8] {
+        both(ints, others, |int, other| int.wrapping_sub(other << BITS))
+    }
+
+    #[inline(always)]
     unsafe fn add_signed_products(
         ints: [i32; 8],
         weights: [u8; 32],

@@ -7,6 +7,40 @@ use super::tiles::{Tile, by_pairs};
 /// Weights this far ahead are asked for: what comes in while this much is computed.
 const AHEAD: usize = 4096;
 
+/// What is in eight rows' blocks of 256, which begin with eight scales.
+pub(super) trait Of256: Tile {
+    /// So much too large numbers are stored.
+    const ABOVE: i16 = 0;
+    /// Minima of each row, of which eight scales follow the others.
+    const MINIMA: usize = 0;
+
+    /// Hands all sub-blocks to `to`.
+    ///
+    /// # Safety
+    /// As [`Lanes`] says; `weights` are [`Tile::BYTES`].
+    unsafe fn sub_blocks<L: Lanes, S: SubBlocks<L>>(weights: *const u8, to: &mut S);
+
+    /// The minima by pairs, again from the first where there are fewer; anything where there are none.
+    ///
+    /// # Safety
+    /// As [`Of256::sub_blocks`] says.
+    #[inline(always)]
+    unsafe fn minima<L: Lanes>(weights: *const u8) -> [L::Shorts; 8] {
+        // SAFETY: the caller's.
+        unsafe { [L::doubled(weights); 8] }
+    }
+}
+
+/// What takes sub-blocks of 16 columns. No closure, as those are compiled for any machine.
+pub(super) trait SubBlocks<L: Lanes> {
+    /// Takes sub-block `sub`: its numbers, of each four columns the four bytes of each row, and each
+    /// row's scale.
+    ///
+    /// # Safety
+    /// As [`Lanes`] says.
+    unsafe fn take(&mut self, sub: usize, fours: [L::Bytes; 4], scale: L::Shorts);
+}
+
 /// Blocks of 256: eight scales, eight scales of the minima, 96 bytes of six-bit scales and minima,
 /// then for each pair of 32 columns, for each four columns, the four bytes of each row: lower half
 /// the first of the pair, upper half the second.
@@ -34,6 +68,59 @@ unsafe fn unpack_scales<L: Lanes>(from: *const u8) -> ([u8; 64], [u8; 64]) {
         );
     }
     (scales, minima)
+}
+
+/// The eight minima of [`unpack_scales`], by pairs.
+#[inline(always)]
+unsafe fn six_bit_minima<L: Lanes>(weights: *const u8) -> [L::Shorts; 8] {
+    // SAFETY: the caller's.
+    unsafe {
+        let (_, minima) = unpack_scales::<L>(weights.add(32));
+        pairs::<L>(&std::array::from_fn(|place| minima[place % 64]))
+    }
+}
+
+/// Numbers of 16 sub-blocks by pairs.
+#[inline(always)]
+unsafe fn pairs<L: Lanes>(numbers: &[u8; 128]) -> [L::Shorts; 8] {
+    std::array::from_fn(|pair| {
+        let numbers = numbers[16 * pair..].as_ptr();
+        // SAFETY: the caller's; 16 bytes.
+        unsafe { L::paired(numbers, numbers.add(8)) }
+    })
+}
+
+impl Of256 for Q4K {
+    const MINIMA: usize = 8;
+
+    #[inline(always)]
+    unsafe fn sub_blocks<L: Lanes, S: SubBlocks<L>>(weights: *const u8, to: &mut S) {
+        // SAFETY: the caller's.
+        unsafe {
+            let (scales, _) = unpack_scales::<L>(weights.add(32));
+            for sub in 0..8 {
+                let packed = weights.add(128 + 256 * (sub / 2));
+                let scale = L::doubled(scales.as_ptr().add(8 * sub));
+                for half in 0..2 {
+                    let fours = std::array::from_fn(|step| {
+                        let packed = L::bytes(packed.add(128 * half + 32 * step));
+                        if sub % 2 == 0 {
+                            L::low(packed)
+                        } else {
+                            L::high(packed)
+                        }
+                    });
+                    to.take(2 * sub + half, fours, scale);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn minima<L: Lanes>(weights: *const u8) -> [L::Shorts; 8] {
+        // SAFETY: the caller's.
+        unsafe { six_bit_minima::<L>(weights) }
+    }
 }
 
 impl Tile for Q4K {
@@ -107,13 +194,12 @@ impl Tile for Q4K {
 }
 
 /// Adds a block of 256's share where `weights` begin with eight scales: `below` are the scales' sums
-/// times activations, of which each weight has so many too few.
+/// times activations, of which each weight has two to the power of `BITS` too many.
 #[inline(always)]
-unsafe fn add_signed<L: Lanes, const T: usize>(
+unsafe fn add_signed<L: Lanes, const T: usize, const BITS: i32>(
     out: &mut [L::Floats; T],
     ints: [L::Ints; T],
     below: [L::Ints; T],
-    offset: f32,
     weights: *const u8,
     sizes: *const f32,
 ) {
@@ -121,7 +207,7 @@ unsafe fn add_signed<L: Lanes, const T: usize>(
     unsafe {
         let scale = L::halves(weights.cast());
         for (index, ((out, ints), below)) in out.iter_mut().zip(ints).zip(below).enumerate() {
-            let sum = L::fma(L::floats(below), L::splat(offset), L::floats(ints));
+            let sum = L::floats(L::less_times::<BITS>(ints, below));
             *out = L::fma(sum, L::mul(scale, L::splat(*sizes.add(index))), *out);
         }
     }
@@ -148,33 +234,50 @@ unsafe fn add_with_minima<L: Lanes, const T: usize>(
     }
 }
 
-/// One sub-block of 16 columns, whose sums are made whole after so many products: two of six bits
+/// Sums of `T` tokens' products with sub-blocks. They are made whole after so many: two of six bits
 /// fill 16, and four of five.
-#[inline(always)]
-unsafe fn sub_block<L: Lanes, const T: usize, const AT_ONCE: usize>(
-    fours: [L::Bytes; 4],
-    scale: L::Shorts,
-    ints: &mut [L::Ints; T],
+struct Sums<L: Lanes, const T: usize, const AT_ONCE: usize> {
+    ints: [L::Ints; T],
     from: *const i8,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        if L::MATRIX && T.is_multiple_of(2) {
-            let sums = by_pairs::<L, T, 4>(fours, from, 256);
-            for (ints, sums) in ints.iter_mut().zip(sums) {
-                *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
-            }
-            return;
+}
+
+impl<L: Lanes, const T: usize, const AT_ONCE: usize> Sums<L, T, AT_ONCE> {
+    /// The products of all of a block.
+    #[inline(always)]
+    unsafe fn of<F: Of256>(weights: *const u8, x: Tokens) -> [L::Ints; T] {
+        // SAFETY: the caller's.
+        unsafe {
+            let (ints, from) = ([L::no_ints(); T], x.bytes);
+            let mut sums = Self { ints, from };
+            F::sub_blocks::<L, _>(weights, &mut sums);
+            sums.ints
         }
-        for (index, ints) in ints.iter_mut().enumerate() {
-            let from = from.add(256 * index);
-            for (part, fours) in fours.chunks_exact(AT_ONCE).enumerate() {
-                let mut sums = L::no_sums();
-                for (step, &four) in fours.iter().enumerate() {
-                    let from = from.add(4 * (AT_ONCE * part + step));
-                    sums = L::add_products(sums, four, L::four(from));
+    }
+}
+
+impl<L: Lanes, const T: usize, const AT_ONCE: usize> SubBlocks<L> for Sums<L, T, AT_ONCE> {
+    #[inline(always)]
+    unsafe fn take(&mut self, sub: usize, fours: [L::Bytes; 4], scale: L::Shorts) {
+        // SAFETY: the caller's.
+        unsafe {
+            let from = self.from.add(16 * sub);
+            if L::MATRIX && T.is_multiple_of(2) {
+                let sums = by_pairs::<L, T, 4>(fours, from, 256);
+                for (ints, sums) in self.ints.iter_mut().zip(sums) {
+                    *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
                 }
-                *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
+                return;
+            }
+            for (index, ints) in self.ints.iter_mut().enumerate() {
+                let from = from.add(256 * index);
+                for (part, fours) in fours.chunks_exact(AT_ONCE).enumerate() {
+                    let mut sums = L::no_sums();
+                    for (step, &four) in fours.iter().enumerate() {
+                        let from = from.add(4 * (AT_ONCE * part + step));
+                        sums = L::add_products(sums, four, L::four(from));
+                    }
+                    *ints = L::add_ints(*ints, L::total_scaled(sums, scale));
+                }
             }
         }
     }
@@ -205,25 +308,14 @@ unsafe fn times_sums<L: Lanes, const T: usize>(
 /// the file's order, four columns of each row together.
 pub(super) struct Q2K;
 
-impl Tile for Q2K {
-    const GRAIN: Grain = Grain::Of256;
-    const BYTES: usize = 672;
+impl Of256 for Q2K {
+    const MINIMA: usize = 16;
 
     #[inline(always)]
-    unsafe fn block<L: Lanes, const T: usize>(
-        weights: *const u8,
-        x: Tokens,
-        out: &mut [L::Floats; T],
-    ) {
+    unsafe fn sub_blocks<L: Lanes, S: SubBlocks<L>>(weights: *const u8, to: &mut S) {
         // SAFETY: the caller's.
         unsafe {
-            let (mut scales, mut minima) = ([0u8; 128], [0u8; 128]);
-            for line in 0..4 {
-                let both = L::bytes(weights.add(32 + 32 * line));
-                L::put_bytes(scales.as_mut_ptr().add(32 * line), L::low(both));
-                L::put_bytes(minima.as_mut_ptr().add(32 * line), L::high(both));
-            }
-            let mut ints = [L::no_ints(); T];
+            let scales = Self::halves::<L>(weights, |both| L::low(both));
             for part in 0..4 {
                 let packed = weights.add(160 + 128 * part);
                 for ahead in 0..3 {
@@ -238,13 +330,53 @@ impl Tile for Q2K {
                 ];
                 for (run, fours) in runs.into_iter().enumerate() {
                     let sub = 8 * (part / 2) + 2 * run + part % 2;
-                    let scale = L::doubled(scales.as_ptr().add(8 * sub));
-                    let from = x.bytes.add(16 * sub);
-                    sub_block::<L, T, 4>(fours, scale, &mut ints, from);
+                    to.take(sub, fours, L::doubled(scales.as_ptr().add(8 * sub)));
                 }
             }
-            let sums = x.sums_of_16;
-            let below = times_sums::<L, T>(minima.as_ptr(), sums);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn minima<L: Lanes>(weights: *const u8) -> [L::Shorts; 8] {
+        // SAFETY: the caller's.
+        unsafe { pairs::<L>(&Self::halves::<L>(weights, |both| L::high(both))) }
+    }
+}
+
+impl Q2K {
+    /// One half of each of the bytes that hold scales and minima.
+    #[inline(always)]
+    unsafe fn halves<L: Lanes>(
+        weights: *const u8,
+        half: impl Fn(L::Bytes) -> L::Bytes,
+    ) -> [u8; 128] {
+        let mut halves = [0; 128];
+        for line in 0..4 {
+            // SAFETY: the caller's.
+            unsafe {
+                let both = L::bytes(weights.add(32 + 32 * line));
+                L::put_bytes(halves.as_mut_ptr().add(32 * line), half(both));
+            }
+        }
+        halves
+    }
+}
+
+impl Tile for Q2K {
+    const GRAIN: Grain = Grain::Of256;
+    const BYTES: usize = 672;
+
+    #[inline(always)]
+    unsafe fn block<L: Lanes, const T: usize>(
+        weights: *const u8,
+        x: Tokens,
+        out: &mut [L::Floats; T],
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let ints = Sums::<L, T, 4>::of::<Self>(weights, x);
+            let minima = Self::halves::<L>(weights, |both| L::high(both));
+            let below = times_sums::<L, T>(minima.as_ptr(), x.sums_of_16);
             add_with_minima::<L, T>(out, ints, below, weights, x.scales);
         }
     }
@@ -256,6 +388,19 @@ impl Tile for Q2K {
 pub(super) struct Q3K;
 
 impl Q3K {
+    /// The scales, with a sign.
+    #[inline(always)]
+    unsafe fn scales<L: Lanes>(weights: *const u8) -> [u8; 128] {
+        // SAFETY: the caller's.
+        let (first, last) = unsafe { unpack_scales::<L>(weights.add(16)) };
+        let mut scales = [0u8; 128];
+        for (to, from) in scales.iter_mut().zip(first.iter().chain(&last)) {
+            // They are stored 32 too large.
+            *to = from.wrapping_sub(32);
+        }
+        scales
+    }
+
     /// A sub-block's numbers, which lie so far to the left of where they belong.
     #[inline(always)]
     unsafe fn fours<L: Lanes, const TWO: i32, const FIRST: i32, const LAST: i32>(
@@ -275,25 +420,14 @@ impl Q3K {
     }
 }
 
-impl Tile for Q3K {
-    const GRAIN: Grain = Grain::Of256;
-    const BYTES: usize = 880;
+impl Of256 for Q3K {
+    const ABOVE: i16 = 4;
 
     #[inline(always)]
-    unsafe fn block<L: Lanes, const T: usize>(
-        weights: *const u8,
-        x: Tokens,
-        out: &mut [L::Floats; T],
-    ) {
+    unsafe fn sub_blocks<L: Lanes, S: SubBlocks<L>>(weights: *const u8, to: &mut S) {
         // SAFETY: the caller's.
         unsafe {
-            let (first, last) = unpack_scales::<L>(weights.add(16));
-            let mut scales = [0u8; 128];
-            for (to, from) in scales.iter_mut().zip(first.iter().chain(&last)) {
-                // Scales are stored 32 too large.
-                *to = from.wrapping_sub(32);
-            }
-            let mut ints = [L::no_ints(); T];
+            let scales = Self::scales::<L>(weights);
             for part in 0..4 {
                 let packed = weights.add(112 + 192 * part);
                 for ahead in 0..4 {
@@ -310,25 +444,16 @@ impl Tile for Q3K {
                 for (run, fours) in runs.into_iter().enumerate() {
                     let sub = 8 * (part / 2) + 2 * run + part % 2;
                     let scale = L::doubled_signed(scales.as_ptr().add(8 * sub));
-                    let from = x.bytes.add(16 * sub);
-                    sub_block::<L, T, 4>(fours, scale, &mut ints, from);
+                    to.take(sub, fours, scale);
                 }
             }
-            let sums = x.sums_of_16;
-            let below = times_sums::<L, T>(scales.as_ptr(), sums);
-            // Weights are stored four too large.
-            add_signed::<L, T>(out, ints, below, -4.0, weights, x.scales);
         }
     }
 }
 
-/// As [`Q4K`], with the fifth bits after each pair's bytes: 32 for the first four steps, 32 for the
-/// others, two bits of each step, that of the lower half first.
-pub(super) struct Q5K;
-
-impl Tile for Q5K {
+impl Tile for Q3K {
     const GRAIN: Grain = Grain::Of256;
-    const BYTES: usize = 1408;
+    const BYTES: usize = 880;
 
     #[inline(always)]
     unsafe fn block<L: Lanes, const T: usize>(
@@ -338,9 +463,26 @@ impl Tile for Q5K {
     ) {
         // SAFETY: the caller's.
         unsafe {
-            let (scales, minima) = unpack_scales::<L>(weights.add(32));
-            let mut ints = [L::no_ints(); T];
-            let mut below = [L::no_ints(); T];
+            let ints = Sums::<L, T, 4>::of::<Self>(weights, x);
+            let scales = Self::scales::<L>(weights);
+            let below = times_sums::<L, T>(scales.as_ptr(), x.sums_of_16);
+            add_signed::<L, T, 2>(out, ints, below, weights, x.scales);
+        }
+    }
+}
+
+/// As [`Q4K`], with the fifth bits after each pair's bytes: 32 for the first four steps, 32 for the
+/// others, two bits of each step, that of the lower half first.
+pub(super) struct Q5K;
+
+impl Of256 for Q5K {
+    const MINIMA: usize = 8;
+
+    #[inline(always)]
+    unsafe fn sub_blocks<L: Lanes, S: SubBlocks<L>>(weights: *const u8, to: &mut S) {
+        // SAFETY: the caller's.
+        unsafe {
+            let (scales, _) = unpack_scales::<L>(weights.add(32));
             for pair in 0..4 {
                 let packed = weights.add(128 + 320 * pair);
                 for ahead in 0..5 {
@@ -348,7 +490,6 @@ impl Tile for Q5K {
                 }
                 let scale = scales.as_ptr().add(16 * pair);
                 let scale = [L::doubled(scale), L::doubled(scale.add(8))];
-                let from = x.bytes.add(64 * pair);
                 for half in 0..2 {
                     let quants: [_; 4] =
                         std::array::from_fn(|step| L::bytes(packed.add(128 * half + 32 * step)));
@@ -365,15 +506,39 @@ impl Tile for Q5K {
                         L::or(L::high(quants[2]), L::moved::<1, 0x10>(fifth)),
                         L::or(L::high(quants[3]), L::moved::<3, 0x10>(fifth)),
                     ];
-                    let from = from.add(16 * half);
-                    sub_block::<L, T, 4>(low, scale[0], &mut ints, from);
-                    sub_block::<L, T, 4>(high, scale[1], &mut ints, from.add(32));
+                    to.take(4 * pair + half, low, scale[0]);
+                    to.take(4 * pair + 2 + half, high, scale[1]);
                 }
-                let minimum = minima.as_ptr().add(16 * pair);
-                let minimum = L::paired(minimum, minimum.add(8));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn minima<L: Lanes>(weights: *const u8) -> [L::Shorts; 8] {
+        // SAFETY: the caller's.
+        unsafe { six_bit_minima::<L>(weights) }
+    }
+}
+
+impl Tile for Q5K {
+    const GRAIN: Grain = Grain::Of256;
+    const BYTES: usize = 1408;
+
+    #[inline(always)]
+    unsafe fn block<L: Lanes, const T: usize>(
+        weights: *const u8,
+        x: Tokens,
+        out: &mut [L::Floats; T],
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let ints = Sums::<L, T, 4>::of::<Self>(weights, x);
+            let minima = Self::minima::<L>(weights);
+            let mut below = [L::no_ints(); T];
+            for (pair, minimum) in minima[..4].iter().enumerate() {
                 for (index, below) in below.iter_mut().enumerate() {
                     let two = x.sums_of_32.add(8 * index + 2 * pair);
-                    *below = L::add_pair_products(*below, minimum, two);
+                    *below = L::add_pair_products(*below, *minimum, two);
                 }
             }
             add_with_minima::<L, T>(out, ints, below, weights, x.scales);
@@ -385,6 +550,47 @@ impl Tile for Q5K {
 /// three runs of bytes, always four columns of each row together: the lower six bits are a
 /// sub-block's, the upper two a part of the fourth's, its highest bits first.
 pub(super) struct Q6K;
+
+impl Of256 for Q6K {
+    const ABOVE: i16 = 32;
+
+    #[inline(always)]
+    unsafe fn sub_blocks<L: Lanes, S: SubBlocks<L>>(weights: *const u8, to: &mut S) {
+        // SAFETY: the caller's.
+        unsafe {
+            let scales = weights.add(16);
+            for set in 0..4 {
+                // By and by: a processor keeps some twenty requests at a time.
+                for ahead in 7 * set..(7 * set + 7).min(27) {
+                    L::prefetch(weights.wrapping_add(AHEAD + 64 * ahead));
+                }
+                let packed = weights.add(144 + 384 * set);
+                let run = |run: usize| {
+                    std::array::from_fn(|step| L::bytes(packed.add(128 * run + 32 * step)))
+                };
+                let sub = 4 * set;
+                let scale = |sub: usize| L::doubled_signed(scales.add(8 * sub));
+                let bytes: [_; 4] = run(0);
+                let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
+                to.take(sub, fours, scale(sub));
+                let mut shared = bytes.map(|four| L::moved::<2, 0x30>(four));
+                let bytes: [_; 4] = run(1);
+                let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
+                to.take(sub + 1, fours, scale(sub + 1));
+                for (shared, four) in shared.iter_mut().zip(bytes) {
+                    *shared = L::or(*shared, L::moved::<4, 0x0c>(four));
+                }
+                let bytes: [_; 4] = run(2);
+                let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
+                to.take(sub + 2, fours, scale(sub + 2));
+                for (shared, four) in shared.iter_mut().zip(bytes) {
+                    *shared = L::or(*shared, L::moved::<6, 3>(four));
+                }
+                to.take(sub + 3, shared, scale(sub + 3));
+            }
+        }
+    }
+}
 
 impl Tile for Q6K {
     const GRAIN: Grain = Grain::Of256;
@@ -398,40 +604,9 @@ impl Tile for Q6K {
     ) {
         // SAFETY: the caller's.
         unsafe {
-            let scales = weights.add(16);
-            let mut ints = [L::no_ints(); T];
-            for set in 0..4 {
-                // By and by: a processor keeps some twenty requests at a time.
-                for ahead in 7 * set..(7 * set + 7).min(27) {
-                    L::prefetch(weights.wrapping_add(AHEAD + 64 * ahead));
-                }
-                let packed = weights.add(144 + 384 * set);
-                let run = |run: usize| {
-                    std::array::from_fn(|step| L::bytes(packed.add(128 * run + 32 * step)))
-                };
-                let scale = |sub: usize| L::doubled_signed(scales.add(8 * (4 * set + sub)));
-                let from = x.bytes.add(64 * set);
-                let bytes: [_; 4] = run(0);
-                let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
-                sub_block::<L, T, 2>(fours, scale(0), &mut ints, from);
-                let mut shared = bytes.map(|four| L::moved::<2, 0x30>(four));
-                let bytes: [_; 4] = run(1);
-                let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
-                sub_block::<L, T, 2>(fours, scale(1), &mut ints, from.add(16));
-                for (shared, four) in shared.iter_mut().zip(bytes) {
-                    *shared = L::or(*shared, L::moved::<4, 0x0c>(four));
-                }
-                let bytes: [_; 4] = run(2);
-                let fours = bytes.map(|four| L::moved::<0, 0x3f>(four));
-                sub_block::<L, T, 2>(fours, scale(2), &mut ints, from.add(32));
-                for (shared, four) in shared.iter_mut().zip(bytes) {
-                    *shared = L::or(*shared, L::moved::<6, 3>(four));
-                }
-                sub_block::<L, T, 2>(shared, scale(3), &mut ints, from.add(48));
-            }
-            let below = times_sums::<L, T>(scales, x.sums_of_16);
-            // Weights are stored 32 too large.
-            add_signed::<L, T>(out, ints, below, -32.0, weights, x.scales);
+            let ints = Sums::<L, T, 2>::of::<Self>(weights, x);
+            let below = times_sums::<L, T>(weights.add(16), x.sums_of_16);
+            add_signed::<L, T, 5>(out, ints, below, weights, x.scales);
         }
     }
 }

@@ -114,7 +114,8 @@ fn instruction_sets_agree_to_the_last_bits() {
     let mut numbers = Numbers(2);
     let pool = Pool::new(1).unwrap();
     for format in FORMATS {
-        let (rows, columns, tokens) = (24, 1024, 13);
+        // A matrix unit's whole tile among the tokens.
+        let (rows, columns, tokens) = (24, 1024, 29);
         let (matrix, _) = stored(format, numbers.take(rows * columns), columns);
         let activations = numbers.take(tokens * columns);
         let result = |isa| {
@@ -132,6 +133,36 @@ fn instruction_sets_agree_to_the_last_bits() {
                 assert!(
                     (found - plain).abs() < 1e-4,
                     "{format:?} {isa}: {found} {plain}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_is_the_same_whatever_comes_with_it() {
+    let mut numbers = Numbers(5);
+    let pool = Pool::new(2).unwrap();
+    for format in FORMATS {
+        let (rows, columns, tokens) = (24, 512, 151);
+        let (matrix, _) = stored(format, numbers.take(rows * columns), columns);
+        let activations = numbers.take(tokens * columns);
+        for isa in Isa::all() {
+            let result = |activations: &[f32]| {
+                let mut out = vec![0.0; activations.len() / columns * rows];
+                let product = Product {
+                    matrix: &matrix,
+                    out: &mut out,
+                };
+                Matrix::multiply(&pool, isa, activations, &mut [product]).unwrap();
+                out
+            };
+            let together = result(&activations);
+            for (token, x) in activations.chunks_exact(columns).enumerate() {
+                assert_eq!(
+                    result(x),
+                    together[rows * token..rows * (token + 1)],
+                    "{format:?} {isa}: token {token}"
                 );
             }
         }

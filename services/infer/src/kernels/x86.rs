@@ -140,6 +140,11 @@ macro_rules! common {
             unsafe { _mm256_sub_epi32(ints, _mm256_set1_epi32(number)) }
         }
         #[inline(always)]
+        unsafe fn less_times<const BITS: i32>(ints: __m256i, others: __m256i) -> __m256i {
+            // SAFETY: see the trait.
+            unsafe { _mm256_sub_epi32(ints, _mm256_slli_epi32::<BITS>(others)) }
+        }
+        #[inline(always)]
         unsafe fn floats(ints: __m256i) -> __m256 {
             // SAFETY: see the trait.
             unsafe { _mm256_cvtepi32_ps(ints) }
