@@ -30,6 +30,7 @@ impl Grain {
 pub(super) struct Activations {
     grain: Grain,
     tiles: bool,
+    panel: usize,
     rows: usize,
     columns: usize,
     floats: *const f32,
@@ -47,8 +48,12 @@ unsafe impl Sync for Activations {}
 /// Tokens whose bytes stay near while all rows meet them: 128 of 4096 columns are half a MiB.
 pub(super) const PANEL: usize = 128;
 
-/// Tokens of a matrix unit's tile.
+/// Tokens of a matrix unit's tile. All whole ones of a panel lie together: first so many columns of each
+/// tile, block by block, then the next ones.
 pub(super) const TILE: usize = 16;
+
+/// See [`TILE`].
+pub(super) const TILE_COLUMNS: usize = 256;
 
 /// How many tokens are computed at once at most: as many as there are registers for.
 pub(super) const fn widest(grain: Grain) -> usize {
@@ -123,6 +128,7 @@ impl Activations {
         let mut this = Self {
             grain,
             tiles: isa.tiles(),
+            panel: isa.panel(columns),
             rows,
             columns,
             floats: floats.as_ptr(),
@@ -151,6 +157,11 @@ impl Activations {
     /// Rows.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Rows that are computed one after the other with the same weights.
+    pub fn panel(&self) -> usize {
+        self.panel
     }
 
     /// How they were made into bytes.
@@ -183,21 +194,27 @@ impl Activations {
 #[inline(always)]
 unsafe fn quantize<L: Lanes>(to: &mut Activations, floats: &[f32], block: usize) {
     let (rows, per_row) = (to.rows, to.columns / block);
-    let mut tile = 0;
-    while tile < rows {
-        let left = PANEL.min(rows - tile / PANEL * PANEL) - tile % PANEL;
-        let width = match left {
-            TILE.. if to.tiles => TILE,
-            _ => tile_width(to.grain, left),
+    let mut first = 0;
+    while first < rows {
+        let left = to.panel.min(rows - first / to.panel * to.panel) - first % to.panel;
+        let (width, tile, at_once) = match left {
+            TILE.. if to.tiles => (left / TILE * TILE, TILE, TILE_COLUMNS / block),
+            _ => (tile_width(to.grain, left), tile_width(to.grain, left), 1),
         };
         for index in 0..width * per_row {
-            let (row, place) = (tile + index / per_row, index % per_row);
-            let from = (row * per_row + place) * block;
-            let at = tile * per_row + place * width + (row - tile);
+            let (row, place) = (index / per_row, index % per_row);
+            let from = ((first + row) * per_row + place) * block;
+            let before = place / at_once * at_once;
+            let together = at_once.min(per_row - before);
+            let at = first * per_row
+                + before * width
+                + row / tile * tile * together
+                + (place - before) * tile
+                + row % tile;
             // SAFETY: the caller's.
             unsafe { quantize_block::<L>(to, at, &floats[from..from + block]) };
         }
-        tile += width;
+        first += width;
     }
 }
 

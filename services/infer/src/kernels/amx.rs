@@ -10,7 +10,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::activations::{Grain, PANEL, TILE, Tokens};
+use super::activations::{Grain, PANEL, TILE, TILE_COLUMNS, Tokens};
 use super::blocks::Of32;
 use super::lanes::Lanes;
 use super::super_blocks::{Of256, SubBlocks};
@@ -19,6 +19,14 @@ use super::x86::Avx512Vnni;
 
 /// Rows of a tile: two groups.
 const ROWS: usize = 16;
+
+/// Tokens of a panel at most.
+const MOST: usize = 512;
+
+/// Tokens of so many columns whose bytes stay near while all rows meet them: up to 1 MiB, of a cache of 2.
+pub(super) fn panel(columns: usize) -> usize {
+    ((1 << 20) / columns.max(1)).clamp(PANEL, MOST) / TILE * TILE
+}
 
 /// Whether this machine has tiles and the system lets this process use them, for which it is asked.
 pub(super) fn found() -> bool {
@@ -61,7 +69,16 @@ static CONFIGURATION: Configuration = Configuration {
 #[repr(align(64))]
 pub(super) struct Ints([i32; TILE * ROWS]);
 
-/// Two groups' blocks, unpacked.
+impl Ints {
+    /// A token's.
+    #[inline(always)]
+    unsafe fn of(&self, token: usize) -> __m512i {
+        // SAFETY: sixteen numbers.
+        unsafe { _mm512_load_si512(self.0[ROWS * token..].as_ptr().cast()) }
+    }
+}
+
+/// Up to [`TILE_COLUMNS`] of two groups' blocks, unpacked.
 pub(super) trait Blocks {
     /// How activations must be.
     const GRAIN: Grain;
@@ -71,16 +88,16 @@ pub(super) trait Blocks {
     /// Room for them.
     fn new() -> Self;
 
-    /// Unpacks two groups' blocks.
+    /// Unpacks so many blocks of two groups.
     ///
     /// # Safety
-    /// The machine has AVX-512 VNNI; both are [`Self::BYTES`].
-    unsafe fn unpack(&mut self, groups: [*const u8; 2]);
+    /// The machine has tiles; both have so many blocks, which are at most [`TILE_COLUMNS`].
+    unsafe fn unpack(&mut self, groups: [*const u8; 2], blocks: usize);
 
     /// Adds the products with a tile of tokens to `sums`, which are sixteen floats of each.
     ///
     /// # Safety
-    /// The machine has tiles, which are configured.
+    /// The machine has tiles, which are configured; tokens have as many blocks.
     unsafe fn add_products(&self, x: Tokens, ints: &mut [Ints; 2], sums: *mut f32);
 }
 
@@ -90,32 +107,39 @@ pub(super) trait Blocks {
 /// The machine has tiles; otherwise as `tiles::run` says.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) unsafe fn run<B: Blocks>(work: &Work<'_>) {
-    let tiles = work.tokens.len() / TILE;
-    let per_row = work.activations.columns() / B::GRAIN.columns();
+    let count = work.activations.columns() / B::GRAIN.columns();
+    let at_once = TILE_COLUMNS / B::GRAIN.columns();
     let mut blocks = B::new();
     let mut ints = [const { Ints([0; TILE * ROWS]) }; 2];
-    let mut sums = [[0.0f32; ROWS]; PANEL];
+    let mut sums = [[0.0f32; ROWS]; MOST];
+    let sums = &mut sums[..work.tokens.len()];
+    let all = work.activations.tile(work.tokens.start);
     // SAFETY: the caller's.
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly));
         for group in work.groups.clone().step_by(2) {
             let second = (group + 1).min(work.groups.end - 1);
             let first = [group, second].map(|group| work.weights.add(group * work.group_bytes));
-            sums[..tiles * TILE].fill([0.0; ROWS]);
-            for block in 0..per_row {
-                blocks.unpack(first.map(|weights| weights.add(block * B::BYTES)));
-                for tile in 0..tiles {
-                    let x = work.activations.tile(work.tokens.start + TILE * tile);
-                    let x = x.at(B::GRAIN, TILE * block);
-                    let sums = sums[TILE * tile..].as_mut_ptr().cast();
-                    blocks.add_products(x, &mut ints, sums);
+            sums.fill([0.0; ROWS]);
+            for block in (0..count).step_by(at_once) {
+                let weights = first.map(|weights| weights.add(block * B::BYTES));
+                let together = at_once.min(count - block);
+                blocks.unpack(weights, together);
+                let x = all.at(B::GRAIN, work.tokens.len() * block);
+                for (tile, sums) in sums.chunks_exact_mut(TILE).enumerate() {
+                    let x = x.at(B::GRAIN, TILE * tile * together);
+                    blocks.add_products(x, &mut ints, sums.as_mut_ptr().cast());
                 }
             }
             let row = 8 * group;
             let rows = (8 * (second + 1)).min(work.rows) - row;
-            for (token, sums) in work.tokens.clone().zip(&sums) {
+            for (token, sums) in work.tokens.clone().zip(&*sums) {
                 let to = work.out.add(token * work.stride + row);
-                std::ptr::copy_nonoverlapping(sums.as_ptr(), to, rows);
+                if rows == ROWS {
+                    _mm512_storeu_ps(to, _mm512_loadu_ps(sums.as_ptr()));
+                } else {
+                    std::ptr::copy_nonoverlapping(sums.as_ptr(), to, rows);
+                }
             }
         }
         // Nothing is left to save when the thread is exchanged.
@@ -136,13 +160,37 @@ unsafe fn halves(groups: [*const u8; 2]) -> __m512 {
     }
 }
 
-/// What [`Of32`] says of two groups: for each four columns four bytes of each row.
+/// What [`Of32`] says of two groups: for each four columns four bytes of each row, with their sign.
 #[repr(align(64))]
 pub(super) struct By32<F> {
-    bytes: [u8; 32 * ROWS],
-    scale: __m512,
-    minimum: __m512,
+    bytes: [[u8; 32 * ROWS]; 8],
+    scales: [__m512; 8],
+    minima: [__m512; 8],
+    blocks: usize,
     format: std::marker::PhantomData<F>,
+}
+
+impl<F> By32<F> {
+    /// The sums of a tile's tokens with one block.
+    #[inline(always)]
+    unsafe fn multiply(&self, block: usize, x: Tokens, ints: &mut Ints) {
+        // SAFETY: the caller's.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tileloadd tmm5, [{tokens} + {columns}]",
+                "tileloadd tmm6, [{weights} + {line}]",
+                "tdpbssd tmm0, tmm5, tmm6",
+                "tilestored [{ints} + {line}], tmm0",
+                tokens = in(reg) x.bytes,
+                columns = in(reg) 32usize,
+                weights = in(reg) self.bytes[block].as_ptr(),
+                line = in(reg) 64usize,
+                ints = in(reg) ints.0.as_mut_ptr(),
+                options(nostack)
+            );
+        }
+    }
 }
 
 impl<F: Of32> Blocks for By32<F> {
@@ -156,19 +204,24 @@ impl<F: Of32> Blocks for By32<F> {
     }
 
     #[inline(always)]
-    unsafe fn unpack(&mut self, groups: [*const u8; 2]) {
-        // SAFETY: the caller's.
-        unsafe {
-            for (half, group) in groups.into_iter().enumerate() {
-                let to = self.bytes.as_mut_ptr().add(32 * half);
-                let fours = F::fours::<Avx512Vnni>(group);
-                for (step, four) in fours.into_iter().enumerate() {
-                    Avx512Vnni::put_bytes(to.add(64 * step), four);
+    unsafe fn unpack(&mut self, groups: [*const u8; 2], blocks: usize) {
+        self.blocks = blocks;
+        for block in 0..blocks {
+            // SAFETY: the caller's.
+            unsafe {
+                let groups = groups.map(|group| group.add(block * F::BYTES));
+                for (half, group) in groups.into_iter().enumerate() {
+                    let to = self.bytes[block].as_mut_ptr().add(32 * half);
+                    let fours = F::fours::<Avx512Vnni>(group);
+                    for (step, four) in fours.into_iter().enumerate() {
+                        let four = _mm256_sub_epi8(four, _mm256_set1_epi8(F::ABOVE as i8));
+                        Avx512Vnni::put_bytes(to.add(64 * step), four);
+                    }
                 }
-            }
-            self.scale = halves(groups);
-            if let Some(at) = F::MINIMUM {
-                self.minimum = halves(groups.map(|group| group.add(at)));
+                self.scales[block] = halves(groups);
+                if let Some(at) = F::MINIMUM {
+                    self.minima[block] = halves(groups.map(|group| group.add(at)));
+                }
             }
         }
     }
@@ -177,43 +230,28 @@ impl<F: Of32> Blocks for By32<F> {
     unsafe fn add_products(&self, x: Tokens, ints: &mut [Ints; 2], sums: *mut f32) {
         // SAFETY: the caller's.
         unsafe {
-            macro_rules! multiply {
-                ($multiply:literal) => {
-                    asm!(
-                        "tilezero tmm0",
-                        "tileloadd tmm5, [{tokens} + {columns}]",
-                        "tileloadd tmm6, [{weights} + {line}]",
-                        $multiply,
-                        "tilestored [{ints} + {line}], tmm0",
-                        tokens = in(reg) x.bytes,
-                        columns = in(reg) 32usize,
-                        weights = in(reg) self.bytes.as_ptr(),
-                        line = in(reg) 64usize,
-                        ints = in(reg) ints[0].0.as_mut_ptr(),
-                        options(nostack)
-                    )
-                };
-            }
-            if F::SIGNED {
-                multiply!("tdpbssd tmm0, tmm5, tmm6");
-            } else {
-                multiply!("tdpbsud tmm0, tmm5, tmm6");
-            }
-            for token in 0..TILE {
-                let mut ints = _mm512_load_si512(ints[0].0[ROWS * token..].as_ptr().cast());
-                if F::ABOVE != 0 {
-                    let above = F::ABOVE / 8 * *x.sums.add(token);
-                    ints = _mm512_sub_epi32(ints, _mm512_set1_epi32(above));
+            let mut all: [__m512; TILE] =
+                std::array::from_fn(|token| _mm512_loadu_ps(sums.add(ROWS * token)));
+            // What comes out of the unit can be read long after: the block before is added meanwhile.
+            self.multiply(0, x, &mut ints[0]);
+            for block in 0..self.blocks {
+                if block + 1 < self.blocks {
+                    let x = x.at(Grain::Of32, TILE * (block + 1));
+                    self.multiply(block + 1, x, &mut ints[(block + 1) % 2]);
                 }
-                let sums = sums.add(ROWS * token);
-                let scale = _mm512_mul_ps(self.scale, _mm512_set1_ps(*x.scales.add(token)));
-                let mut sum =
-                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(ints), scale, _mm512_loadu_ps(sums));
-                if F::MINIMUM.is_some() {
-                    let size = _mm512_set1_ps(*x.scaled_sums.add(token));
-                    sum = _mm512_fmadd_ps(self.minimum, size, sum);
+                let x = x.at(Grain::Of32, TILE * block);
+                for (token, sum) in all.iter_mut().enumerate() {
+                    let ints = _mm512_cvtepi32_ps(ints[block % 2].of(token));
+                    let size = _mm512_set1_ps(*x.scales.add(token));
+                    *sum = _mm512_fmadd_ps(ints, _mm512_mul_ps(self.scales[block], size), *sum);
+                    if F::MINIMUM.is_some() {
+                        let size = _mm512_set1_ps(*x.scaled_sums.add(token));
+                        *sum = _mm512_fmadd_ps(self.minima[block], size, *sum);
+                    }
                 }
-                _mm512_storeu_ps(sums, sum);
+            }
+            for (token, sum) in all.into_iter().enumerate() {
+                _mm512_storeu_ps(sums.add(ROWS * token), sum);
             }
         }
     }
@@ -286,7 +324,7 @@ impl<F: Of256> Blocks for By256<F> {
     }
 
     #[inline(always)]
-    unsafe fn unpack(&mut self, groups: [*const u8; 2]) {
+    unsafe fn unpack(&mut self, groups: [*const u8; 2], _: usize) {
         // SAFETY: the caller's.
         unsafe {
             for (half, group) in groups.into_iter().enumerate() {
@@ -339,11 +377,8 @@ impl<F: Of256> Blocks for By256<F> {
                 options(nostack)
             );
             for token in 0..TILE {
-                let part = |part: usize| {
-                    let ints: &Ints = &ints[part];
-                    _mm512_load_si512(ints.0[ROWS * token..].as_ptr().cast())
-                };
-                let all = _mm512_add_epi32(part(0), _mm512_slli_epi32::<8>(part(1)));
+                let upper = _mm512_slli_epi32::<8>(ints[1].of(token));
+                let all = _mm512_add_epi32(ints[0].of(token), upper);
                 let all = _mm512_cvtepi32_ps(all);
                 let size = _mm512_set1_ps(*x.scales.add(token));
                 let sums = sums.add(ROWS * token);

@@ -80,6 +80,16 @@ impl Isa {
         false
     }
 
+    /// Tokens that are computed one after the other with the same weights.
+    pub(super) fn panel(self, columns: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Set::Amx {
+            return super::amx::panel(columns);
+        }
+        let _ = columns;
+        super::activations::PANEL
+    }
+
     /// The best that this machine has.
     #[must_use]
     pub fn best() -> Isa {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
-use super::activations::{Activations, Grain, PANEL, TILE};
+use super::activations::{Activations, Grain, TILE};
 use super::packing::{GROUP, pack, unpack_row};
 use super::tiles::{self, Work};
 use super::zeroed::Zeroed;
@@ -212,7 +212,7 @@ impl Matrix {
             };
             let groups_each = (wanted / group_bytes / least).max(1) * least;
             let groups_each = groups_each.min(groups);
-            let panels = tokens.div_ceil(PANEL).max(1);
+            let panels = tokens.div_ceil(activations.panel()).max(1);
             let part = Part {
                 format: matrix.inner.format,
                 weights: matrix.packed(pool)?.as_ptr(),
@@ -256,13 +256,14 @@ impl Part<'_> {
         let groups = self.rows.div_ceil(GROUP);
         let start = piece * self.groups_each;
         let tokens = self.activations.rows();
+        let first = panel * self.activations.panel();
         let mut work = Work {
             weights: self.weights,
             group_bytes: self.group_bytes,
             groups: start..(start + self.groups_each).min(groups),
             rows: self.rows,
             activations: self.activations,
-            tokens: panel * PANEL..((panel + 1) * PANEL).min(tokens),
+            tokens: first..(first + self.activations.panel()).min(tokens),
             out: self.out,
             stride: self.rows,
         };

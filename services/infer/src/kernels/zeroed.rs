@@ -13,6 +13,8 @@ pub trait Plain: Copy + Send + Sync {}
 
 impl Plain for u8 {}
 impl Plain for u16 {}
+impl Plain for i8 {}
+impl Plain for f32 {}
 
 /// A slice that begins as zeros.
 #[derive(Debug)]
