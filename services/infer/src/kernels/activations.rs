@@ -1,7 +1,9 @@
 //! The other side of a matrix product: rows of floats, and the same as bytes with scales.
 
 use super::lanes::Lanes;
-use super::{Isa, for_isa};
+use super::matrix::Pieces;
+use super::vectors::rows as each_row;
+use super::{Isa, Pool, for_isa};
 
 /// How activations are made into bytes for a format of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +114,7 @@ impl Activations {
     ///
     /// # Safety
     /// `floats` must stay as they are for as long as the result is used.
-    pub unsafe fn new(isa: Isa, grain: Grain, floats: &[f32], columns: usize) -> Self {
+    pub unsafe fn new(pool: &Pool, isa: Isa, grain: Grain, floats: &[f32], columns: usize) -> Self {
         let rows = floats.len() / columns;
         let block = match grain {
             Grain::Floats => columns.max(1),
@@ -140,11 +142,25 @@ impl Activations {
             sums_of_32: vec![0; fine / 2],
         };
         if grain != Grain::Floats {
-            let to = &mut this;
-            // SAFETY: `isa` was found on this machine.
-            unsafe {
-                for_isa!(isa, quantize(to, floats, block): (&mut Activations, &[f32], usize));
-            }
+            let runs = this.runs();
+            let to = &Places {
+                grain,
+                bytes: Pieces::new(&mut this.bytes, block),
+                scales: Pieces::new(&mut this.scales, 1),
+                sums: Pieces::new(&mut this.sums, 1),
+                scaled_sums: Pieces::new(&mut this.scaled_sums, 1),
+                sums_of_16: Pieces::new(&mut this.sums_of_16, 16),
+                sums_of_32: Pieces::new(&mut this.sums_of_32, 8),
+            };
+            each_row(pool, rows, columns, &|row| {
+                let run = &runs[runs.partition_point(|run| run.first <= row) - 1];
+                let floats = &floats[row * columns..][..columns];
+                let row = row - run.first;
+                // SAFETY: `isa` was found on this machine; each row is taken once.
+                unsafe {
+                    for_isa!(isa, quantize(to, run, floats, row): (&Places, &Run, &[f32], usize));
+                }
+            });
         }
         this
     }
@@ -190,67 +206,117 @@ impl Activations {
     }
 }
 
+/// Where blocks go, by their numbers.
+struct Places {
+    grain: Grain,
+    bytes: Pieces<i8>,
+    scales: Pieces<f32>,
+    sums: Pieces<i32>,
+    scaled_sums: Pieces<f32>,
+    sums_of_16: Pieces<i16>,
+    sums_of_32: Pieces<i16>,
+}
+
+/// Where the numbers of so many rows go that are made into bytes together.
+struct Run {
+    /// The first row.
+    first: usize,
+    rows: usize,
+    /// Rows whose numbers lie side by side, and columns of them.
+    tile: usize,
+    columns: usize,
+}
+
+impl Activations {
+    /// The rows in runs of one width.
+    fn runs(&self) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let mut first = 0;
+        while first < self.rows {
+            let left = (self.panel - first % self.panel).min(self.rows - first);
+            let (rows, tile, columns) = match left {
+                TILE.. if self.tiles => (left / TILE * TILE, TILE, TILE_COLUMNS),
+                _ => {
+                    let width = tile_width(self.grain, left);
+                    (width, width, self.grain.columns())
+                }
+            };
+            runs.push(Run {
+                first,
+                rows,
+                tile,
+                columns,
+            });
+            first += rows;
+        }
+        runs
+    }
+}
+
 /// Makes floats into bytes, block by block: the largest becomes 127.
 #[inline(always)]
-unsafe fn quantize<L: Lanes>(to: &mut Activations, floats: &[f32], block: usize) {
-    let (rows, per_row) = (to.rows, to.columns / block);
-    let mut first = 0;
-    while first < rows {
-        let left = to.panel.min(rows - first / to.panel * to.panel) - first % to.panel;
-        let (width, tile, at_once) = match left {
-            TILE.. if to.tiles => (left / TILE * TILE, TILE, TILE_COLUMNS / block),
-            _ => (tile_width(to.grain, left), tile_width(to.grain, left), 1),
-        };
-        for index in 0..width * per_row {
-            let (row, place) = (index / per_row, index % per_row);
-            let from = ((first + row) * per_row + place) * block;
-            let before = place / at_once * at_once;
-            let together = at_once.min(per_row - before);
-            let at = first * per_row
-                + before * width
-                + row / tile * tile * together
-                + (place - before) * tile
-                + row % tile;
-            // SAFETY: the caller's.
-            unsafe { quantize_block::<L>(to, at, &floats[from..from + block]) };
-        }
-        first += width;
+unsafe fn quantize<L: Lanes>(to: &Places, run: &Run, floats: &[f32], row: usize) {
+    let block = to.grain.columns();
+    let per_row = floats.len() / block;
+    let at_once = run.columns / block;
+    for (place, floats) in floats.chunks_exact(block).enumerate() {
+        let before = place / at_once * at_once;
+        let together = at_once.min(per_row - before);
+        let at = run.first * per_row
+            + before * run.rows
+            + row / run.tile * run.tile * together
+            + (place - before) * run.tile
+            + row % run.tile;
+        // SAFETY: the caller's.
+        unsafe { quantize_block::<L>(to, at, floats) };
     }
 }
 
 /// Makes one block.
 #[inline(always)]
-unsafe fn quantize_block<L: Lanes>(to: &mut Activations, index: usize, floats: &[f32]) {
-    let bytes = &mut to.bytes[index * floats.len()..][..floats.len()];
-    // SAFETY: eight floats at a time, of a multiple of eight.
-    let largest = unsafe { largest::<L>(floats) };
+unsafe fn quantize_block<L: Lanes>(to: &Places, index: usize, floats: &[f32]) {
+    // SAFETY: eight floats at a time, of a multiple of eight; nobody else has this block.
+    let (largest, bytes) = unsafe { (largest::<L>(floats), to.bytes.take(index)) };
     let scale = largest / 127.0;
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     // What is not a number stays none, for whoever looks at the result.
-    to.scales[index] = match to.grain {
+    let kept = match to.grain {
         Grain::Of32 => as_half(scale),
         _ => scale,
     };
+    // SAFETY: as above.
+    unsafe { to.scales.put(index, kept) };
     for (byte, float) in bytes.iter_mut().zip(floats) {
-        *byte = (float * inverse).round_ties_even() as i32 as i8;
+        *byte = nearest(float * inverse);
     }
     match to.grain {
         Grain::Of256 => {
-            let sums = &mut to.sums_of_16[index * 16..index * 16 + 16];
+            // SAFETY: as above.
+            let (sums, halves) = unsafe { (to.sums_of_16.take(index), to.sums_of_32.take(index)) };
             for (sum, bytes) in sums.iter_mut().zip(bytes.chunks_exact(16)) {
                 *sum = bytes.iter().map(|&byte| i16::from(byte)).sum();
             }
-            let halves = &mut to.sums_of_32[index * 8..index * 8 + 8];
             for (half, sums) in halves.iter_mut().zip(sums.chunks_exact(2)) {
                 *half = sums[0] + sums[1];
             }
         }
         _ => {
             let sum: i32 = bytes.iter().map(|&byte| i32::from(byte)).sum();
-            to.sums[index] = 8 * sum;
-            to.scaled_sums[index] = as_half(scale * sum as f32);
+            // SAFETY: as above.
+            unsafe {
+                to.sums.put(index, 8 * sum);
+                to.scaled_sums.put(index, as_half(scale * sum as f32));
+            }
         }
     }
+}
+
+/// The nearest integer, ties to even, of what is within -127 and 127; of anything else any.
+#[inline(always)]
+fn nearest(number: f32) -> i8 {
+    // So large that no place is left behind the point: the last byte is the integer.
+    const LARGE: f32 = 12_582_912.0;
+    (number + LARGE).to_bits() as i8
 }
 
 /// Rounded as llama.cpp stores it, so that results are the same to the last digits.

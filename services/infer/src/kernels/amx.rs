@@ -41,7 +41,13 @@ pub(super) fn found() -> bool {
             return false;
         }
         // SAFETY: it changes only what this process may use.
-        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+        unsafe {
+            libc::syscall(
+                libc::SYS_arch_prctl,
+                ARCH_REQ_XCOMP_PERM,
+                XFEATURE_XTILEDATA,
+            ) == 0
+        }
     })
 }
 
@@ -55,8 +61,8 @@ struct Configuration {
     rows: [u8; 16],
 }
 
-/// Registers 0 and 1 are sums, 2 are tokens of 64 columns and 3 and 4 weights of as many; 5 are tokens
-/// of 32 columns and 6 weights.
+/// Registers 0 and 1 hold sums, 2 tokens of 64 columns and 3 and 4 weights of as many; 5 holds tokens of
+/// 32 columns, and 6 weights.
 static CONFIGURATION: Configuration = Configuration {
     palette: 1,
     start_row: 0,
@@ -301,10 +307,8 @@ impl<F: Of256> SubBlocks<Avx512Vnni> for Half<F> {
                     _mm256_and_si256(first, byte),
                     _mm256_and_si256(last, byte),
                 );
-                let upper = _mm256_packs_epi16(
-                    _mm256_srai_epi16::<8>(first),
-                    _mm256_srai_epi16::<8>(last),
-                );
+                let upper =
+                    _mm256_packs_epi16(_mm256_srai_epi16::<8>(first), _mm256_srai_epi16::<8>(last));
                 let at = 64 * (4 * sub + step);
                 _mm256_store_si256(self.lower.add(at).cast(), lower);
                 _mm256_store_si256(self.upper.add(at).cast(), upper);
@@ -340,7 +344,8 @@ impl<F: Of256> Blocks for By256<F> {
                 let below = halves(groups.map(|group| group.add(16)));
                 self.below = _mm512_mul_ps(below, _mm512_set1_ps(-1.0));
                 let [first, second] = groups.map(|group| F::minima::<Avx512Vnni>(group));
-                for (to, (first, second)) in self.minima.iter_mut().zip(first.into_iter().zip(second))
+                for (to, (first, second)) in
+                    self.minima.iter_mut().zip(first.into_iter().zip(second))
                 {
                     *to = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
                 }

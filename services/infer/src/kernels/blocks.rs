@@ -9,9 +9,7 @@ const AHEAD: usize = 2048;
 
 /// What is in eight rows' blocks of 32, which begin with eight scales.
 pub(super) trait Of32: Tile {
-    /// Whether numbers have a sign.
-    const SIGNED: bool = false;
-    /// So much too large numbers are stored.
+    /// Numbers are stored so much too large.
     const ABOVE: i32;
     /// Where eight minima lie.
     const MINIMUM: Option<usize>;
@@ -100,7 +98,7 @@ impl<const MINIMUM: bool> Tile for Four<MINIMUM> {
                     }
                 }
             }
-            let mut ints = sums.map(|sums| L::total(sums));
+            let ints = sums.map(|sums| L::total(sums));
             add_block::<L, Self, T>(out, ints, weights, x);
         }
     }
@@ -174,7 +172,6 @@ impl<const MINIMUM: bool> Tile for Five<MINIMUM> {
 pub(super) struct Q8_0;
 
 impl Of32 for Q8_0 {
-    const SIGNED: bool = true;
     const ABOVE: i32 = 0;
     const MINIMUM: Option<usize> = None;
 

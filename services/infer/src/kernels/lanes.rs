@@ -4,6 +4,54 @@
 //! Every function here may only be called where the instruction set was found at run time, and with
 //! pointers that reach as far as it says: that is what `unsafe` means for all of them.
 
+/// The floats of two groups side by side.
+pub(super) trait Wide<L: Lanes + ?Sized>: Copy {
+    /// Sums that there are registers for, when several tokens meet several groups.
+    const SUMS: usize;
+
+    /// One group's and another's.
+    unsafe fn of(one: L::Floats, other: L::Floats) -> Self;
+    /// The same float everywhere.
+    unsafe fn splat(number: f32) -> Self;
+    /// one × other + more.
+    unsafe fn fma(one: Self, other: Self, more: Self) -> Self;
+    /// The one group's and the other's.
+    unsafe fn parts(self) -> [L::Floats; 2];
+}
+
+/// Where no register is as wide.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<F>(F, F);
+
+impl<L: Lanes> Wide<L> for Pair<L::Floats> {
+    const SUMS: usize = 6;
+
+    #[inline(always)]
+    unsafe fn of(one: L::Floats, other: L::Floats) -> Self {
+        Self(one, other)
+    }
+    #[inline(always)]
+    unsafe fn splat(number: f32) -> Self {
+        // SAFETY: the caller's.
+        let number = unsafe { L::splat(number) };
+        Self(number, number)
+    }
+    #[inline(always)]
+    unsafe fn fma(one: Self, other: Self, more: Self) -> Self {
+        // SAFETY: the caller's.
+        unsafe {
+            Self(
+                L::fma(one.0, other.0, more.0),
+                L::fma(one.1, other.1, more.1),
+            )
+        }
+    }
+    #[inline(always)]
+    unsafe fn parts(self) -> [L::Floats; 2] {
+        [self.0, self.1]
+    }
+}
+
 /// Eight lanes, one for each row of a group.
 pub(super) trait Lanes {
     /// 32 bytes: four numbers of each row.
@@ -16,6 +64,8 @@ pub(super) trait Lanes {
     type Ints: Copy;
     /// A 32-bit float of each row.
     type Floats: Copy;
+    /// The floats of two groups.
+    type Wide: Wide<Self>;
 
     /// Whether an instruction multiplies small matrices, so that two tokens together are faster.
     const MATRIX: bool = false;

@@ -183,7 +183,7 @@ impl Matrix {
             let wanted = grain(product.matrix.inner.format);
             if sides.iter().all(|side| side.grain() != wanted) {
                 // SAFETY: `floats` is borrowed for longer than `sides` live.
-                sides.push(unsafe { Activations::new(isa, wanted, floats, columns) });
+                sides.push(unsafe { Activations::new(pool, isa, wanted, floats, columns) });
             }
         }
         let mut parts = Vec::new();
@@ -378,5 +378,14 @@ impl<T> Pieces<T> {
         let length = self.each.min(self.length - start);
         // SAFETY: within the slice; nobody else has this piece.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), length) }
+    }
+
+    /// Puts the only number of a piece.
+    ///
+    /// # Safety
+    /// As [`Self::take`] says.
+    pub unsafe fn put(&self, index: usize, number: T) {
+        // SAFETY: the caller's.
+        unsafe { self.take(index)[0] = number };
     }
 }

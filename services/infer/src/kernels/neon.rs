@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Pair};
 
 /// What every ARMv8 has.
 pub(super) struct Neon;
@@ -87,6 +87,7 @@ macro_rules! lanes {
             type Sums = Two<int32x4_t>;
             type Ints = Two<int32x4_t>;
             type Floats = Two<float32x4_t>;
+            type Wide = Pair<Two<float32x4_t>>;
 
             $($matrix)*
 

@@ -1,6 +1,6 @@
 //! The lanes of any machine, in plain Rust: what the others are tested against.
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Pair};
 
 /// No instruction set in particular.
 pub(super) struct Plain;
@@ -27,6 +27,7 @@ impl Lanes for Plain {
     type Sums = [i32; 8];
     type Ints = [i32; 8];
     type Floats = [f32; 8];
+    type Wide = Pair<[f32; 8]>;
 
     #[inline(always)]
     unsafe fn bytes(from: *const u8) -> [u8; 32] {

@@ -9,7 +9,7 @@ const AHEAD: usize = 4096;
 
 /// What is in eight rows' blocks of 256, which begin with eight scales.
 pub(super) trait Of256: Tile {
-    /// So much too large numbers are stored.
+    /// Numbers are stored so much too large.
     const ABOVE: i16 = 0;
     /// Minima of each row, of which eight scales follow the others.
     const MINIMA: usize = 0;

@@ -2,7 +2,7 @@
 //! the rows and multiplies numbers; how blocks multiply is in `blocks` and `super_blocks`.
 
 use super::activations::{Activations, Grain, Tokens, tile_width, widest};
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Wide};
 
 /// A part of a matrix product: these groups of eight rows, for these tokens.
 pub(super) struct Work<'a> {
@@ -139,6 +139,7 @@ pub(super) unsafe fn run_numbers<L: Lanes, N: Number>(work: &Work<'_>) {
     unsafe {
         while token < work.tokens.end {
             token += match work.tokens.end - token {
+                12.. if const { L::Wide::SUMS == 12 } => some_numbers::<L, N, 12>(work, token),
                 6.. => some_numbers::<L, N, 6>(work, token),
                 4.. => some_numbers::<L, N, 4>(work, token),
                 2.. => some_numbers::<L, N, 2>(work, token),
@@ -254,26 +255,25 @@ impl<N: Number> Groups<N> {
         // SAFETY: the caller's.
         unsafe {
             // As many sums as there are registers for.
-            if T >= 4 {
-                while group + 2 <= self.count {
-                    self.some::<L, 2, T>(group, x, columns, &mut put);
-                    group += 2;
-                }
-            } else {
+            if T < 4 || L::Wide::SUMS >= 12 {
                 while group + 4 <= self.count {
-                    self.some::<L, 4, T>(group, x, columns, &mut put);
+                    self.wide::<L, 2, T>(group, x, columns, &mut put);
                     group += 4;
                 }
             }
-            while group < self.count {
-                self.some::<L, 1, T>(group, x, columns, &mut put);
-                group += 1;
+            while group + 2 <= self.count {
+                self.wide::<L, 1, T>(group, x, columns, &mut put);
+                group += 2;
+            }
+            if group < self.count {
+                self.one::<L, T>(group, x, columns, &mut put);
             }
         }
     }
 
+    /// Twice `W` groups.
     #[inline(always)]
-    unsafe fn some<L: Lanes, const G: usize, const T: usize>(
+    unsafe fn wide<L: Lanes, const W: usize, const T: usize>(
         &self,
         group: usize,
         x: [*const f32; T],
@@ -282,23 +282,54 @@ impl<N: Number> Groups<N> {
     ) {
         // SAFETY: the caller's.
         unsafe {
-            let weights: [_; G] =
-                std::array::from_fn(|index| self.first.add((group + index) * self.stride));
-            let mut sums = [[L::splat(0.0); T]; G];
+            let weights = |index: usize| self.first.add((group + index) * self.stride);
+            let weights: [_; W] =
+                std::array::from_fn(|index| (weights(2 * index), weights(2 * index + 1)));
+            let mut sums = [[L::Wide::splat(0.0); T]; W];
             for column in 0..columns {
-                let eights: [_; G] =
-                    std::array::from_fn(|index| N::eight::<L>(weights[index].add(8 * column)));
+                let wides: [_; W] = std::array::from_fn(|index| {
+                    let (one, other) = weights[index];
+                    let eight = |from: *const N| N::eight::<L>(from.add(8 * column));
+                    L::Wide::of(eight(one), eight(other))
+                });
                 for (index, x) in x.iter().enumerate() {
-                    let x = L::splat(*x.add(column));
-                    for (sums, eight) in sums.iter_mut().zip(eights) {
-                        sums[index] = L::fma(eight, x, sums[index]);
+                    let x = L::Wide::splat(*x.add(column));
+                    for (sums, wide) in sums.iter_mut().zip(wides) {
+                        sums[index] = L::Wide::fma(wide, x, sums[index]);
                     }
                 }
             }
             for (place, sums) in sums.into_iter().enumerate() {
                 for (index, sums) in sums.into_iter().enumerate() {
-                    put(group + place, index, sums);
+                    let [one, other] = sums.parts();
+                    put(group + 2 * place, index, one);
+                    put(group + 2 * place + 1, index, other);
                 }
+            }
+        }
+    }
+
+    /// One group.
+    #[inline(always)]
+    unsafe fn one<L: Lanes, const T: usize>(
+        &self,
+        group: usize,
+        x: [*const f32; T],
+        columns: usize,
+        put: &mut impl FnMut(usize, usize, L::Floats),
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let weights = self.first.add(group * self.stride);
+            let mut sums = [L::splat(0.0); T];
+            for column in 0..columns {
+                let eight = N::eight::<L>(weights.add(8 * column));
+                for (sums, x) in sums.iter_mut().zip(&x) {
+                    *sums = L::fma(eight, L::splat(*x.add(column)), *sums);
+                }
+            }
+            for (index, sums) in sums.into_iter().enumerate() {
+                put(group, index, sums);
             }
         }
     }

@@ -7,7 +7,7 @@ use super::{Isa, Pool, for_isa};
 const ALONE: usize = 16 * 1024;
 
 /// Calls `act` for each row's number, on all threads when the rows are worth it.
-fn rows(pool: &Pool, count: usize, columns: usize, act: &(dyn Fn(usize) + Sync)) {
+pub(super) fn rows(pool: &Pool, count: usize, columns: usize, act: &(dyn Fn(usize) + Sync)) {
     if count * columns <= ALONE {
         (0..count).for_each(act);
     } else {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Pair, Wide};
 
 /// AVX2, FMA and F16C.
 pub(super) struct Avx2;
@@ -224,6 +224,7 @@ macro_rules! common {
 
 impl Lanes for Avx2 {
     common!();
+    type Wide = Pair<__m256>;
 
     #[inline(always)]
     unsafe fn add_products(sums: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
@@ -258,9 +259,10 @@ impl Lanes for Avx2 {
 }
 
 macro_rules! vnni {
-    ($name:ident, $dot:ident) => {
+    ($name:ident, $dot:ident, $wide:ty) => {
         impl Lanes for $name {
             common!();
+            type Wide = $wide;
 
             #[inline(always)]
             unsafe fn add_products(
@@ -299,5 +301,36 @@ macro_rules! vnni {
     };
 }
 
-vnni!(Avx512Vnni, _mm256_dpbusd_epi32);
-vnni!(AvxVnni, _mm256_dpbusd_avx_epi32);
+vnni!(Avx512Vnni, _mm256_dpbusd_epi32, __m512);
+vnni!(AvxVnni, _mm256_dpbusd_avx_epi32, Pair<__m256>);
+
+impl Wide<Avx512Vnni> for __m512 {
+    const SUMS: usize = 12;
+
+    #[inline(always)]
+    unsafe fn of(one: __m256, other: __m256) -> __m512 {
+        // SAFETY: see the trait. By doubles, as the same by floats is of AVX-512DQ.
+        unsafe {
+            let (one, other) = (_mm256_castps_pd(one), _mm256_castps_pd(other));
+            _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(one), other))
+        }
+    }
+    #[inline(always)]
+    unsafe fn splat(number: f32) -> __m512 {
+        // SAFETY: see the trait.
+        unsafe { _mm512_set1_ps(number) }
+    }
+    #[inline(always)]
+    unsafe fn fma(one: __m512, other: __m512, more: __m512) -> __m512 {
+        // SAFETY: see the trait.
+        unsafe { _mm512_fmadd_ps(one, other, more) }
+    }
+    #[inline(always)]
+    unsafe fn parts(self) -> [__m256; 2] {
+        // SAFETY: see the trait.
+        unsafe {
+            let upper = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self));
+            [_mm512_castps512_ps256(self), _mm256_castpd_ps(upper)]
+        }
+    }
+}
