@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::activations::{Activations, Grain, TILE};
 use super::packing::{GROUP, pack, unpack_row};
 use super::tiles::{self, Work};
-use super::zeroed::Zeroed;
+use super::zeroed::{Cut, Zeroed};
 use super::{Isa, Pool, blocks, for_isa, super_blocks};
 use crate::gguf::Kind;
 
@@ -33,7 +33,9 @@ struct Inner {
     format: Kind,
     rows: usize,
     columns: usize,
-    packed: OnceLock<Zeroed<u8>>,
+    packed: OnceLock<Cut<u8>>,
+    /// Where it will be packed, if that was said.
+    room: Mutex<Option<Cut<u8>>>,
 }
 
 /// One product of a call: a matrix, and where its result goes: activations' rows × matrix' rows.
@@ -49,6 +51,11 @@ const PIECE_BYTES: usize = 48 * 1024;
 
 /// Bytes of a file that are read at once: what stays in a processor's own cache.
 const READ_BYTES: usize = 128 * 1024;
+
+/// Memory of these lengths, side by side.
+fn together(lengths: &[usize]) -> io::Result<Vec<Cut<u8>>> {
+    Ok(Zeroed::new(Zeroed::<u8>::together(lengths))?.cut(lengths))
+}
 
 impl Matrix {
     /// A matrix at `offset` in `file`. Nothing is read before it is used.
@@ -66,6 +73,7 @@ impl Matrix {
                 rows,
                 columns,
                 packed: OnceLock::new(),
+                room: Mutex::default(),
             }),
         }
     }
@@ -121,6 +129,24 @@ impl Matrix {
         Ok(())
     }
 
+    /// Says that these will be packed side by side, in memory that is taken from the system at once
+    /// but used as they are packed: large pages hold several small matrices.
+    ///
+    /// # Errors
+    /// When there is no room for so much.
+    pub fn pack_together(matrices: &[&Matrix]) -> io::Result<()> {
+        let lengths: Vec<usize> = matrices.iter().map(|matrix| matrix.bytes()).collect();
+        for (matrix, room) in matrices.iter().zip(together(&lengths)?) {
+            *matrix.room() = Some(room);
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> MutexGuard<'_, Option<Cut<u8>>> {
+        let room = self.inner.room.lock();
+        room.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads and packs it, if that has not been done.
     ///
     /// # Errors
@@ -134,7 +160,15 @@ impl Matrix {
             return Ok(packed);
         }
         let (row_bytes, group_bytes) = (self.row_bytes(), self.group_bytes());
-        let mut packed = Zeroed::new(self.bytes())?;
+        let mut room = self.room();
+        // Somebody else may have packed it in the meantime.
+        if let Some(packed) = self.inner.packed.get() {
+            return Ok(packed);
+        }
+        let mut packed = match room.take() {
+            Some(packed) => packed,
+            None => together(&[self.bytes()])?.remove(0),
+        };
         let failure = OnceLock::new();
         let groups_each = (READ_BYTES / group_bytes).max(1);
         let pieces = Pieces::new(&mut packed, groups_each * group_bytes);
@@ -157,7 +191,10 @@ impl Matrix {
             }
         });
         match failure.into_inner() {
-            Some(error) => Err(error),
+            Some(error) => {
+                *room = Some(packed);
+                Err(error)
+            }
             None => Ok(self.inner.packed.get_or_init(|| packed)),
         }
     }

@@ -394,9 +394,9 @@ impl Q3K {
         // SAFETY: the caller's.
         let (first, last) = unsafe { unpack_scales::<L>(weights.add(16)) };
         let mut scales = [0u8; 128];
-        for (to, from) in scales.iter_mut().zip(first.iter().chain(&last)) {
-            // They are stored 32 too large.
-            *to = from.wrapping_sub(32);
+        // They are stored 32 too large.
+        for (to, from) in scales.as_chunks_mut::<64>().0.iter_mut().zip([first, last]) {
+            *to = from.map(|scale| scale.wrapping_sub(32));
         }
         scales
     }
@@ -562,7 +562,7 @@ impl Of256 for Q6K {
             for set in 0..4 {
                 // By and by: a processor keeps some twenty requests at a time.
                 for ahead in 7 * set..(7 * set + 7).min(27) {
-                    L::prefetch(weights.wrapping_add(AHEAD + 64 * ahead));
+                    L::prefetch(weights.wrapping_add(AHEAD / 2 + 64 * ahead));
                 }
                 let packed = weights.add(144 + 384 * set);
                 let run = |run: usize| {

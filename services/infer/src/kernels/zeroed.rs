@@ -5,6 +5,7 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
@@ -13,8 +14,6 @@ pub trait Plain: Copy + Send + Sync {}
 
 impl Plain for u8 {}
 impl Plain for u16 {}
-impl Plain for i8 {}
-impl Plain for f32 {}
 
 /// A slice that begins as zeros.
 #[derive(Debug)]
@@ -50,6 +49,70 @@ impl<T: Plain> Zeroed<T> {
         let _ = unsafe { madvise(start, bytes, Advice::LinuxHugepage) };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, length })
+    }
+}
+
+/// A part of what was mapped at once, which goes when all of its parts have gone.
+#[derive(Debug)]
+pub struct Cut<T: Plain> {
+    whole: Arc<Zeroed<T>>,
+    start: usize,
+    length: usize,
+}
+
+impl<T: Plain> Zeroed<T> {
+    /// Cuts it into parts of these lengths, each at the beginning of a line of the cache.
+    ///
+    /// # Panics
+    /// When it is shorter than [`Self::together`] says.
+    #[must_use]
+    pub fn cut(self, lengths: &[usize]) -> Vec<Cut<T>> {
+        assert!(Self::together(lengths) <= self.length, "room for all parts");
+        let whole = Arc::new(self);
+        let mut start = 0;
+        let cut = |&length: &usize| {
+            let cut = Cut {
+                whole: whole.clone(),
+                start,
+                length,
+            };
+            start += Self::line(length);
+            cut
+        };
+        lengths.iter().map(cut).collect()
+    }
+
+    /// The length of parts of these lengths.
+    #[must_use]
+    pub fn together(lengths: &[usize]) -> usize {
+        lengths.iter().map(|&length| Self::line(length)).sum()
+    }
+
+    /// A length in whole lines of the cache.
+    fn line(length: usize) -> usize {
+        length.next_multiple_of(64 / size_of::<T>())
+    }
+}
+
+impl<T: Plain> Deref for Cut<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: within the whole, as `cut` has looked; no other part reaches here.
+        unsafe {
+            let start = self.whole.start.as_ptr().add(self.start);
+            std::slice::from_raw_parts(start, self.length)
+        }
+    }
+}
+
+impl<T: Plain> DerefMut for Cut<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above, and this reference is the only one: nobody else has the whole.
+        unsafe {
+            let start = self.whole.start.as_ptr().add(self.start);
+            std::slice::from_raw_parts_mut(start, self.length)
+        }
     }
 }
 
@@ -102,6 +165,14 @@ mod tests {
         some[4999] = 7;
         assert_eq!(some.last(), Some(&7));
         assert!(Zeroed::<u8>::new(0).unwrap().is_empty());
+        let parts = Zeroed::<u16>::new(200).unwrap().cut(&[3, 0, 64]);
+        assert_eq!([3, 0, 64], [parts[0].len(), parts[1].len(), parts[2].len()]);
+        drop(some);
+        let mut parts = parts.into_iter();
+        let (mut first, last) = (parts.next().unwrap(), parts.next_back().unwrap());
+        first.fill(9);
+        drop(first);
+        assert!(last.iter().all(|&number| number == 0));
         for length in [usize::MAX, usize::MAX / 2, 1 << 50] {
             let error = Zeroed::<u16>::new(length).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);

@@ -89,7 +89,7 @@ impl Decoder {
             }
             None => None,
         };
-        Ok(Self {
+        let decoder = Self {
             isa: Isa::best(),
             embedding,
             layers: (0..config.layers)
@@ -104,7 +104,13 @@ impl Decoder {
             local_rope,
             buffers: Mutex::default(),
             config,
-        })
+        };
+        let layers = decoder.layers.iter().flat_map(Layer::linears);
+        let all = layers.chain([&decoder.output]);
+        let all: Vec<&Matrix> = all.map(|linear| &linear.matrix).collect();
+        // If there is no room for all at once, each looks for its own when it is packed.
+        let _ = Matrix::pack_together(&all);
+        Ok(decoder)
     }
 
     /// The hyperparameters.

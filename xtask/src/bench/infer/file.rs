@@ -24,7 +24,7 @@ pub struct Shape {
 }
 
 /// The shapes that are measured.
-pub const SHAPES: [Shape; 4] = [
+pub static SHAPES: [Shape; 4] = [
     Shape {
         name: "SmolLM2-135M",
         architecture: "llama",

@@ -91,6 +91,7 @@ struct Row {
 /// The `bench infer` command.
 pub fn run(workspace: &Workspace, stages: &mut Stages, args: &InferArgs) -> Result<()> {
     let arch = Arch::host().context("xtask runs on x86_64 and on aarch64 only")?;
+    let shapes = shapes(&args.shape)?;
     hostpackages::ensure(stages, &[hostpackages::USERLAND])?;
     let peer = LlamaCpp::build(workspace, stages)?;
     let rust = Rust::native(arch);
@@ -109,10 +110,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &InferArgs) -> Resu
         .prefix("bench-infer-")
         .tempdir_in(workspace.out()?)?;
     let mut rows = Vec::new();
-    for shape in SHAPES
-        .iter()
-        .filter(|shape| shape.name.contains(&args.shape))
-    {
+    for shape in shapes {
         let formats = Mix::ALL
             .iter()
             .filter(|mix| args.format.is_empty() || args.format.contains(mix));
@@ -142,6 +140,20 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &InferArgs) -> Resu
         println!("{}", table(&rows, args, &bandwidths));
     }
     Ok(())
+}
+
+/// The shapes whose names contain this, whatever the case.
+fn shapes(name: &str) -> Result<Vec<&'static Shape>> {
+    let wanted = name.to_lowercase();
+    let has = |shape: &&Shape| shape.name.to_lowercase().contains(&wanted);
+    let found: Vec<_> = SHAPES.iter().filter(has).collect();
+    let allowed: Vec<_> = SHAPES.iter().map(|shape| shape.name).collect();
+    let allowed = allowed.join(", ");
+    ensure!(
+        !found.is_empty(),
+        "--shape: found {name:?}, allowed: a part of {allowed}"
+    );
+    Ok(found)
 }
 
 struct Sides<'a> {
@@ -248,4 +260,20 @@ fn table(rows: &[Row], args: &InferArgs, bandwidths: &[f64]) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_found_by_a_part_of_its_name() {
+        assert_eq!(shapes("").unwrap().len(), SHAPES.len());
+        assert_eq!(shapes("135m").unwrap()[0].name, "SmolLM2-135M");
+        let error = shapes("7b").err().unwrap().to_string();
+        assert!(
+            error.contains("found \"7b\"") && error.contains("Llama-3.2-3B"),
+            "{error}"
+        );
+    }
 }
