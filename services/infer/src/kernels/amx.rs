@@ -8,6 +8,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 use super::activations::{Grain, PANEL, TILE, TILE_COLUMNS, Tokens};
@@ -117,7 +118,7 @@ pub(super) unsafe fn run<B: Blocks>(work: &Work<'_>) {
     let at_once = TILE_COLUMNS / B::GRAIN.columns();
     let mut blocks = B::new();
     let mut ints = [const { Ints([0; TILE * ROWS]) }; 2];
-    let mut sums = [[0.0f32; ROWS]; MOST];
+    let mut sums = [const { MaybeUninit::<[f32; ROWS]>::uninit() }; MOST];
     let sums = &mut sums[..work.tokens.len()];
     let all = work.activations.tile(work.tokens.start);
     // SAFETY: the caller's.
@@ -126,7 +127,7 @@ pub(super) unsafe fn run<B: Blocks>(work: &Work<'_>) {
         for group in work.groups.clone().step_by(2) {
             let second = (group + 1).min(work.groups.end - 1);
             let first = [group, second].map(|group| work.weights.add(group * work.group_bytes));
-            sums.fill([0.0; ROWS]);
+            sums.fill(MaybeUninit::new([0.0; ROWS]));
             for block in (0..count).step_by(at_once) {
                 let weights = first.map(|weights| weights.add(block * B::BYTES));
                 let together = at_once.min(count - block);
@@ -142,9 +143,9 @@ pub(super) unsafe fn run<B: Blocks>(work: &Work<'_>) {
             for (token, sums) in work.tokens.clone().zip(&*sums) {
                 let to = work.out.add(token * work.stride + row);
                 if rows == ROWS {
-                    _mm512_storeu_ps(to, _mm512_loadu_ps(sums.as_ptr()));
+                    _mm512_storeu_ps(to, _mm512_loadu_ps(sums.as_ptr().cast()));
                 } else {
-                    std::ptr::copy_nonoverlapping(sums.as_ptr(), to, rows);
+                    std::ptr::copy_nonoverlapping(sums.as_ptr().cast(), to, rows);
                 }
             }
         }
