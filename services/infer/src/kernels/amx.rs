@@ -159,7 +159,8 @@ pub(super) unsafe fn run<B: Blocks>(work: &Work<'_>) {
 unsafe fn halves(groups: [*const u8; 2]) -> __m512 {
     // SAFETY: the caller's.
     unsafe {
-        let [first, second] = groups.map(|group| _mm_loadu_si128(group.cast()));
+        let first = _mm_loadu_si128(groups[0].cast());
+        let second = _mm_loadu_si128(groups[1].cast());
         _mm512_cvtph_ps(_mm256_inserti128_si256::<1>(
             _mm256_castsi128_si256(first),
             second,
@@ -237,8 +238,10 @@ impl<F: Of32> Blocks for By32<F> {
     unsafe fn add_products(&self, x: Tokens, ints: &mut [Ints; 2], sums: *mut f32) {
         // SAFETY: the caller's.
         unsafe {
-            let mut all: [__m512; TILE] =
-                std::array::from_fn(|token| _mm512_loadu_ps(sums.add(ROWS * token)));
+            let mut all = [_mm512_setzero_ps(); TILE];
+            for (token, sum) in all.iter_mut().enumerate() {
+                *sum = _mm512_loadu_ps(sums.add(ROWS * token));
+            }
             // What comes out of the unit can be read long after: the block before is added meanwhile.
             self.multiply(0, x, &mut ints[0]);
             for block in 0..self.blocks {
@@ -299,10 +302,9 @@ impl<F: Of256> SubBlocks<Avx512Vnni> for Half<F> {
                     _mm256_unpacklo_epi8(four, zero),
                     _mm256_unpackhi_epi8(four, zero),
                 ];
-                let [first, last] = std::array::from_fn(|half| {
-                    let number = _mm256_sub_epi16(wide[half], _mm256_set1_epi16(F::ABOVE));
-                    _mm256_mullo_epi16(number, scales[half])
-                });
+                let above = _mm256_set1_epi16(F::ABOVE);
+                let first = _mm256_mullo_epi16(_mm256_sub_epi16(wide[0], above), scales[0]);
+                let last = _mm256_mullo_epi16(_mm256_sub_epi16(wide[1], above), scales[1]);
                 let byte = _mm256_set1_epi16(255);
                 let lower = _mm256_packus_epi16(
                     _mm256_and_si256(first, byte),
@@ -344,7 +346,8 @@ impl<F: Of256> Blocks for By256<F> {
             if F::MINIMA > 0 {
                 let below = halves(groups.map(|group| group.add(16)));
                 self.below = _mm512_mul_ps(below, _mm512_set1_ps(-1.0));
-                let [first, second] = groups.map(|group| F::minima::<Avx512Vnni>(group));
+                let first = F::minima::<Avx512Vnni>(groups[0]);
+                let second = F::minima::<Avx512Vnni>(groups[1]);
                 for (to, (first, second)) in
                     self.minima.iter_mut().zip(first.into_iter().zip(second))
                 {

@@ -14,7 +14,8 @@ pub(super) trait Of32: Tile {
     /// Where eight minima lie.
     const MINIMUM: Option<usize>;
 
-    /// The numbers: of each four columns the four bytes of each row.
+    /// The numbers: of each four columns the four bytes of each row. Made without closures, which are
+    /// compiled for any machine and not always into who calls them.
     ///
     /// # Safety
     /// As [`Lanes`] says; `weights` are [`Tile::BYTES`].
@@ -58,14 +59,15 @@ impl<const MINIMUM: bool> Of32 for Four<MINIMUM> {
     #[inline(always)]
     unsafe fn fours<L: Lanes>(weights: *const u8) -> [L::Bytes; 8] {
         // SAFETY: the caller's.
-        std::array::from_fn(|step| unsafe {
-            let packed = L::bytes(weights.add(16 + 32 * (step % 4)));
-            if step < 4 {
-                L::low(packed)
-            } else {
-                L::high(packed)
+        unsafe {
+            let mut fours = [L::bytes(weights); 8];
+            for step in 0..4 {
+                let packed = L::bytes(weights.add(16 + 32 * step));
+                fours[step] = L::low(packed);
+                fours[step + 4] = L::high(packed);
             }
-        })
+            fours
+        }
     }
 }
 
@@ -178,7 +180,13 @@ impl Of32 for Q8_0 {
     #[inline(always)]
     unsafe fn fours<L: Lanes>(weights: *const u8) -> [L::Bytes; 8] {
         // SAFETY: the caller's.
-        std::array::from_fn(|step| unsafe { L::bytes(weights.add(16 + 32 * step)) })
+        unsafe {
+            let mut fours = [L::bytes(weights); 8];
+            for (step, four) in fours.iter_mut().enumerate() {
+                *four = L::bytes(weights.add(16 + 32 * step));
+            }
+            fours
+        }
     }
 }
 

@@ -83,11 +83,14 @@ unsafe fn six_bit_minima<L: Lanes>(weights: *const u8) -> [L::Shorts; 8] {
 /// Numbers of 16 sub-blocks by pairs.
 #[inline(always)]
 unsafe fn pairs<L: Lanes>(numbers: &[u8; 128]) -> [L::Shorts; 8] {
-    std::array::from_fn(|pair| {
-        let numbers = numbers[16 * pair..].as_ptr();
-        // SAFETY: the caller's; 16 bytes.
-        unsafe { L::paired(numbers, numbers.add(8)) }
-    })
+    // SAFETY: the caller's; 16 bytes each.
+    unsafe {
+        let mut pairs = [L::doubled(numbers.as_ptr()); 8];
+        for (pair, numbers) in pairs.iter_mut().zip(numbers.as_chunks::<16>().0) {
+            *pair = L::paired(numbers.as_ptr(), numbers[8..].as_ptr());
+        }
+        pairs
+    }
 }
 
 impl Of256 for Q4K {
@@ -98,19 +101,20 @@ impl Of256 for Q4K {
         // SAFETY: the caller's.
         unsafe {
             let (scales, _) = unpack_scales::<L>(weights.add(32));
-            for sub in 0..8 {
-                let packed = weights.add(128 + 256 * (sub / 2));
-                let scale = L::doubled(scales.as_ptr().add(8 * sub));
+            for pair in 0..4 {
+                let packed = weights.add(128 + 256 * pair);
+                let scale = scales.as_ptr().add(16 * pair);
+                let scale = [L::doubled(scale), L::doubled(scale.add(8))];
                 for half in 0..2 {
-                    let fours = std::array::from_fn(|step| {
-                        let packed = L::bytes(packed.add(128 * half + 32 * step));
-                        if sub % 2 == 0 {
-                            L::low(packed)
-                        } else {
-                            L::high(packed)
-                        }
-                    });
-                    to.take(2 * sub + half, fours, scale);
+                    let mut low = [L::bytes(packed); 4];
+                    let mut high = low;
+                    for step in 0..4 {
+                        let both = L::bytes(packed.add(128 * half + 32 * step));
+                        low[step] = L::low(both);
+                        high[step] = L::high(both);
+                    }
+                    to.take(4 * pair + half, low, scale[0]);
+                    to.take(4 * pair + 2 + half, high, scale[1]);
                 }
             }
         }
