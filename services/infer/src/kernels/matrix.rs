@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::activations::{Activations, Grain, TILE};
+use super::activations::{Activations, Grain};
 use super::packing::{GROUP, pack, unpack_row};
 use super::tiles::{self, Work};
 use super::zeroed::{Cut, Zeroed};
@@ -337,6 +337,7 @@ impl Part<'_> {
     /// Computes the whole tiles of `work`'s tokens, and leaves the others.
     #[cfg(target_arch = "x86_64")]
     fn run_tiles(&self, work: &mut Work<'_>) {
+        use super::activations::TILE;
         use super::amx::{By32, By256, run};
         use blocks::{Five, Four, Q8_0};
         use super_blocks::{Q2K, Q3K, Q4K, Q5K, Q6K};

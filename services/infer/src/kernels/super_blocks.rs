@@ -8,6 +8,10 @@ use super::tiles::{Tile, by_pairs};
 const AHEAD: usize = 4096;
 
 /// What is in eight rows' blocks of 256, which begin with eight scales.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "what only AMX asks for")
+)]
 pub(super) trait Of256: Tile {
     /// Numbers are stored so much too large.
     const ABOVE: i16 = 0;
