@@ -87,32 +87,53 @@ const FIRMWARE_SIZE: usize = 64 * 1024;
 /// A firmware that ends QEMU, and the exit code that it does so with.
 fn probe_firmware(arch: Arch) -> (Vec<u8>, i32) {
     let mut firmware = vec![0; FIRMWARE_SIZE];
-    let (place, program, code): (usize, &[u8], i32) = match arch {
-        // The reset vector is 16 bytes before the end. QEMU makes `value << 1 | 1` of what is
-        // written to isa-debug-exit.
-        Arch::X86_64 => (
-            FIRMWARE_SIZE - 16,
-            &[
-                0xb0, 0x21, // mov al, 0x21
-                0xe6, 0xf4, // out 0xf4, al
-                0xf4, // hlt
-                0xeb, 0xfd, // jmp to the hlt
-            ],
-            0x43,
-        ),
-        // PSCI's SYSTEM_OFF.
-        Arch::Aarch64 => (
-            0,
-            &[
-                0x00, 0x01, 0x80, 0x52, // mov w0, #0x8
-                0x00, 0x80, 0xb0, 0x72, // movk w0, #0x8400, lsl #16
-                0x02, 0x00, 0x00, 0xd4, // hvc #0
-                0x00, 0x00, 0x00, 0x14, // b to itself
-            ],
-            0,
-        ),
+    let mut put = |place: usize, bytes: &[u8]| {
+        firmware[place..place + bytes.len()].copy_from_slice(bytes);
     };
-    firmware[place..place + program.len()].copy_from_slice(program);
+    let code = match arch {
+        // The reset vector is 16 bytes before the end. QEMU makes `value << 1 | 1` of what is
+        // written to isa-debug-exit. A nested KVM that only emulates runs old instructions and stops
+        // at the kernel's first one of BMI2 (processors of 2013 and later).
+        Arch::X86_64 => {
+            put(FIRMWARE_SIZE - 16, &[0xe9, 0x0d, 0xff]); // jmp to 0xff00
+            put(
+                0xff00,
+                &[
+                    0x2e, 0x66, 0x0f, 0x01, 0x16, 0x40, 0xff, // lgdt cs:[0xff40]
+                    0x0f, 0x20, 0xc0, // mov eax, cr0
+                    0x0c, 0x01, // or al, 1
+                    0x0f, 0x22, 0xc0, // mov cr0, eax
+                    0x66, 0xea, 0x20, 0xff, 0xff, 0xff, 0x08, 0x00, // jmp 8:0xffffff20
+                ],
+            );
+            put(
+                0xff20,
+                &[
+                    0xc4, 0xe2, 0x79, 0xf7, 0xc0, // shlx eax, eax, eax
+                    0xb0, 0x21, // mov al, 0x21
+                    0xe6, 0xf4, // out 0xf4, al
+                    0xf4, // hlt
+                    0xeb, 0xfd, // jmp to the hlt
+                ],
+            );
+            put(0xff40, &[0x0f, 0x00, 0x48, 0xff, 0xff, 0xff]); // the table's end and start
+            put(0xff50, &[0xff, 0xff, 0, 0, 0, 0x9a, 0xcf, 0]); // all of memory, as code of 32 bits
+            0x43
+        }
+        // PSCI's SYSTEM_OFF.
+        Arch::Aarch64 => {
+            put(
+                0,
+                &[
+                    0x00, 0x01, 0x80, 0x52, // mov w0, #0x8
+                    0x00, 0x80, 0xb0, 0x72, // movk w0, #0x8400, lsl #16
+                    0x02, 0x00, 0x00, 0xd4, // hvc #0
+                    0x00, 0x00, 0x00, 0x14, // b to itself
+                ],
+            );
+            0
+        }
+    };
     (firmware, code)
 }
 
