@@ -62,7 +62,8 @@ struct Configuration {
     rows: [u8; 16],
 }
 
-/// Registers 0 and 1 hold sums, 2 tokens of 64 columns and 3 and 4 weights of as many; 5 holds tokens of
+/// How they are cut here, from [`run`]'s beginning to its end. The compiler has no use for them, so that
+/// they keep what one piece of assembly leaves for the next: 0 and 1 hold sums, 2 tokens of 64 columns and 3 and 4 weights of as many; 5 holds tokens of
 /// 32 columns, and 6 weights.
 static CONFIGURATION: Configuration = Configuration {
     palette: 1,

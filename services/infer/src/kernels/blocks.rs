@@ -14,8 +14,7 @@ pub(super) trait Of32: Tile {
     /// Where eight minima lie.
     const MINIMUM: Option<usize>;
 
-    /// The numbers: of each four columns the four bytes of each row. Made without closures, which are
-    /// compiled for any machine and not always into who calls them.
+    /// The numbers: of each four columns the four bytes of each row.
     ///
     /// # Safety
     /// As [`Lanes`] says; `weights` are [`Tile::BYTES`].

@@ -18,7 +18,7 @@ pub(super) enum Set {
     /// AVX2 and AVX-VNNI.
     #[cfg(target_arch = "x86_64")]
     AvxVnni,
-    /// AVX-512 with VNNI, on 256 bits.
+    /// AVX-512 with VNNI: bytes on 256 bits, floats on 512.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
     /// The same with AMX's matrix tiles.
@@ -83,7 +83,7 @@ impl Isa {
     /// Tokens that are computed one after the other with the same weights.
     pub(super) fn panel(self, columns: usize) -> usize {
         #[cfg(target_arch = "x86_64")]
-        if self.0 == Set::Amx {
+        if self.tiles() {
             return super::amx::panel(columns);
         }
         let _ = columns;

@@ -46,7 +46,7 @@ pub struct Product<'a> {
     pub out: &'a mut [f32],
 }
 
-/// Bytes of weights in one piece of work: a few microseconds of reading.
+/// Bytes of weights in one piece of work: some ten microseconds of reading.
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// Bytes of a file that are read at once: what stays in a processor's own cache.
@@ -331,9 +331,7 @@ impl Part<'_> {
             }
         }
     }
-}
 
-impl Part<'_> {
     /// Computes the whole tiles of `work`'s tokens, and leaves the others.
     #[cfg(target_arch = "x86_64")]
     fn run_tiles(&self, work: &mut Work<'_>) {

@@ -4,7 +4,8 @@
 //! Weights are packed into groups of eight rows ([`Matrix`]), so that one activation meets eight
 //! weights in one register and nothing is summed across lanes. The loops are written once
 //! (`tiles`, `blocks`, `super_blocks`) in words that each instruction set says in its own way (`lanes`), and which set is
-//! used is found when the program runs ([`Isa`]). Threads share work by taking small pieces
+//! used is found when the program runs ([`Isa`]). A matrix unit that multiplies whole tiles of tokens
+//! is beside them (`amx`). Threads share work by taking small pieces
 //! ([`Pool`]); nobody waits for one that took none.
 //!
 //! This room may hold `unsafe`. What it must never do: look at a weight file's numbers without

@@ -143,6 +143,7 @@ impl Tile for Q4K {
     ) {
         // SAFETY: the caller's.
         unsafe {
+            // Not by `Sums`: two sub-blocks of 16 have one scale here, and half as many sums are scaled.
             let (scales, minima) = unpack_scales::<L>(weights.add(32));
             let mut ints = [L::no_ints(); T];
             let mut below = [L::no_ints(); T];

@@ -109,6 +109,17 @@ fn products_are_those_of_floats() {
     }
 }
 
+/// A matrix' products with rows of activations.
+fn multiplied(pool: &Pool, isa: Isa, matrix: &Matrix, activations: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; activations.len() / matrix.columns() * matrix.rows()];
+    let product = Product {
+        matrix,
+        out: &mut out,
+    };
+    Matrix::multiply(pool, isa, activations, &mut [product]).unwrap();
+    out
+}
+
 #[test]
 fn instruction_sets_agree_to_the_last_bits() {
     let mut numbers = Numbers(2);
@@ -118,18 +129,10 @@ fn instruction_sets_agree_to_the_last_bits() {
         let (rows, columns, tokens) = (24, 1024, 29);
         let (matrix, _) = stored(format, numbers.take(rows * columns), columns);
         let activations = numbers.take(tokens * columns);
-        let result = |isa| {
-            let mut out = vec![0.0; rows * tokens];
-            let product = Product {
-                matrix: &matrix,
-                out: &mut out,
-            };
-            Matrix::multiply(&pool, isa, &activations, &mut [product]).unwrap();
-            out
-        };
-        let plain = result(Isa::all()[0]);
+        let plain = multiplied(&pool, Isa::all()[0], &matrix, &activations);
         for isa in Isa::all() {
-            for (found, plain) in result(isa).iter().zip(&plain) {
+            let found = multiplied(&pool, isa, &matrix, &activations);
+            for (found, plain) in found.iter().zip(&plain) {
                 assert!(
                     (found - plain).abs() < 1e-4,
                     "{format:?} {isa}: {found} {plain}"
@@ -148,19 +151,10 @@ fn a_token_is_the_same_whatever_comes_with_it() {
         let (matrix, _) = stored(format, numbers.take(rows * columns), columns);
         let activations = numbers.take(tokens * columns);
         for isa in Isa::all() {
-            let result = |activations: &[f32]| {
-                let mut out = vec![0.0; activations.len() / columns * rows];
-                let product = Product {
-                    matrix: &matrix,
-                    out: &mut out,
-                };
-                Matrix::multiply(&pool, isa, activations, &mut [product]).unwrap();
-                out
-            };
-            let together = result(&activations);
+            let together = multiplied(&pool, isa, &matrix, &activations);
             for (token, x) in activations.chunks_exact(columns).enumerate() {
                 assert_eq!(
-                    result(x),
+                    multiplied(&pool, isa, &matrix, x),
                     together[rows * token..rows * (token + 1)],
                     "{format:?} {isa}: token {token}"
                 );

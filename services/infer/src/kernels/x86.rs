@@ -1,4 +1,5 @@
-//! The lanes of x86-64: AVX2 with FMA and F16C, and the same with the dot products of VNNI.
+//! The lanes of x86-64: AVX2 with FMA and F16C, and the same with the dot products of VNNI and
+//! AVX-512's wide floats. AMX's tiles are no lanes: see `amx`.
 
 use std::arch::x86_64::*;
 
@@ -7,7 +8,7 @@ use super::lanes::{Lanes, Pair, Wide};
 /// AVX2, FMA and F16C.
 pub(super) struct Avx2;
 
-/// AVX-512's dot products on 256 bits (AVX512-VNNI and AVX512-VL).
+/// AVX-512's dot products on 256 bits (AVX512-VNNI and AVX512-VL), and floats on 512.
 pub(super) struct Avx512Vnni;
 
 /// The dot products of processors that have no AVX-512 (AVX-VNNI).

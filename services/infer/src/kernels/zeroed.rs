@@ -85,12 +85,15 @@ impl<T: Plain> Zeroed<T> {
     /// The length of parts of these lengths.
     #[must_use]
     pub fn together(lengths: &[usize]) -> usize {
-        lengths.iter().map(|&length| Self::line(length)).sum()
+        let lines = lengths.iter().map(|&length| Self::line(length));
+        // A sum that is too large is more than the system has.
+        lines.fold(0, usize::saturating_add)
     }
 
     /// A length in whole lines of the cache.
     fn line(length: usize) -> usize {
-        length.next_multiple_of(64 / size_of::<T>())
+        let line = 64 / size_of::<T>();
+        length.checked_next_multiple_of(line).unwrap_or(usize::MAX)
     }
 }
 
@@ -165,6 +168,7 @@ mod tests {
         some[4999] = 7;
         assert_eq!(some.last(), Some(&7));
         assert!(Zeroed::<u8>::new(0).unwrap().is_empty());
+        assert_eq!(Zeroed::<u8>::together(&[usize::MAX, 1]), usize::MAX);
         let parts = Zeroed::<u16>::new(200).unwrap().cut(&[3, 0, 64]);
         assert_eq!([3, 0, 64], [parts[0].len(), parts[1].len(), parts[2].len()]);
         drop(some);
