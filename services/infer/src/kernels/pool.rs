@@ -1,8 +1,9 @@
 //! Threads that compute together.
 //!
-//! Work is cut into pieces that threads take one by one. Whoever calls takes pieces too, and waits
-//! only for pieces that another thread has taken: a thread that the machine gives to somebody else
-//! before it took one holds nobody up. Threads watch for the next work for a short while before
+//! Work is cut into pieces. Each thread has a share of them, one after the other, so that it reads
+//! memory as a stream; one that is through with its own takes what is left of the others'. Whoever
+//! calls takes pieces too, and waits only for pieces that another thread has taken: a thread that
+//! the machine gives to somebody else before it took one holds nobody up. Threads watch for the next work for a short while before
 //! they sleep, because a token is a few hundred works with almost nothing between them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -23,12 +24,20 @@ struct Shared {
     /// The work's two words, of a `*const Piece`; only read by who is counted in `inside`.
     work: [AtomicUsize; 2],
     pieces: AtomicUsize,
-    next: AtomicUsize,
+    /// One for each thread.
+    shares: Vec<Share>,
     /// Threads that may be using the work.
     inside: AtomicUsize,
     sleeping: AtomicUsize,
     panicked: AtomicBool,
     ending: AtomicBool,
+}
+
+/// The next piece of a thread's share, in a cache line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Share {
+    next: AtomicUsize,
 }
 
 /// Threads that compute together.
@@ -49,7 +58,7 @@ impl Pool {
             turn: AtomicUsize::new(0),
             work: [AtomicUsize::new(0), AtomicUsize::new(0)],
             pieces: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            shares: (0..threads.max(1)).map(|_| Share::default()).collect(),
             inside: AtomicUsize::new(0),
             sleeping: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
@@ -64,7 +73,7 @@ impl Pool {
             let shared = pool.shared.clone();
             let handle = std::thread::Builder::new()
                 .name(format!("compute-{index}"))
-                .spawn(move || shared.serve())?;
+                .spawn(move || shared.serve(index))?;
             let thread = handle.thread().clone();
             pool.threads.push((handle, thread));
         }
@@ -99,16 +108,18 @@ impl Pool {
         shared.work[0].store(words[0], Ordering::Relaxed);
         shared.work[1].store(words[1], Ordering::Relaxed);
         shared.pieces.store(pieces, Ordering::Relaxed);
-        shared.next.store(0, Ordering::Relaxed);
+        for (index, share) in shared.shares.iter().enumerate() {
+            share.next.store(shared.start(index, pieces), Ordering::Relaxed);
+        }
         shared.turn.fetch_add(1, Ordering::SeqCst);
         if shared.sleeping.load(Ordering::SeqCst) > 0 {
             for (_, thread) in &self.threads {
                 thread.unpark();
             }
         }
-        let own = catch_unwind(AssertUnwindSafe(|| shared.take(pieces, piece)));
+        let own = catch_unwind(AssertUnwindSafe(|| shared.take(0, pieces, piece)));
         if own.is_err() {
-            shared.next.store(pieces, Ordering::Relaxed);
+            shared.give_up(pieces);
         }
         shared.turn.fetch_add(1, Ordering::SeqCst);
         let mut looks = 0;
@@ -142,17 +153,34 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn take(&self, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
-        loop {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= pieces {
-                return;
+    /// The first piece of a share.
+    fn start(&self, share: usize, pieces: usize) -> usize {
+        share * pieces / self.shares.len()
+    }
+
+    /// Takes the pieces of the thread's own share, then of those after it.
+    fn take(&self, thread: usize, pieces: usize, piece: &(dyn Fn(usize) + Sync)) {
+        let count = self.shares.len();
+        for share in (thread..count).chain(0..thread) {
+            let end = self.start(share + 1, pieces);
+            loop {
+                let index = self.shares[share].next.fetch_add(1, Ordering::Relaxed);
+                if index >= end {
+                    break;
+                }
+                piece(index);
             }
-            piece(index);
         }
     }
 
-    fn serve(&self) {
+    /// Leaves the pieces that nobody has taken.
+    fn give_up(&self, pieces: usize) {
+        for share in &self.shares {
+            share.next.store(pieces, Ordering::Relaxed);
+        }
+    }
+
+    fn serve(&self, thread: usize) {
         let mut seen = 0;
         while let Some(turn) = self.wait(seen) {
             seen = turn;
@@ -168,9 +196,9 @@ impl Shared {
                 let piece: &Piece<'_> =
                     unsafe { &*std::mem::transmute::<[usize; 2], *const Piece<'_>>(words) };
                 let pieces = self.pieces.load(Ordering::Relaxed);
-                if catch_unwind(AssertUnwindSafe(|| self.take(pieces, piece))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| self.take(thread, pieces, piece))).is_err() {
                     self.panicked.store(true, Ordering::Relaxed);
-                    self.next.store(pieces, Ordering::Relaxed);
+                    self.give_up(pieces);
                 }
             }
             self.inside.fetch_sub(1, Ordering::SeqCst);
