@@ -47,7 +47,7 @@ pub struct Product<'a> {
 }
 
 /// Bytes of weights in one piece of work: some ten microseconds of reading.
-const PIECE_BYTES: usize = 128 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// Bytes of a file that are read at once: what stays in a processor's own cache.
 const READ_BYTES: usize = 128 * 1024;
