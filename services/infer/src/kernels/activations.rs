@@ -1,8 +1,11 @@
 //! The other side of a matrix product: rows of floats, and the same as bytes with scales.
 
+use std::io;
+
 use super::lanes::Lanes;
 use super::matrix::Pieces;
 use super::vectors::rows as each_row;
+use super::zeroed::Zeroed;
 use super::{Isa, Pool, for_isa};
 
 /// How activations are made into bytes for a format of weights.
@@ -36,12 +39,18 @@ pub(super) struct Activations {
     rows: usize,
     columns: usize,
     floats: *const f32,
-    bytes: Vec<i8>,
-    scales: Vec<f32>,
-    sums: Vec<i32>,
-    scaled_sums: Vec<f32>,
-    sums_of_16: Vec<i16>,
-    sums_of_32: Vec<i16>,
+    room: Room,
+}
+
+/// Memory for rows of activations, which is used again for the next ones.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    bytes: Zeroed<i8>,
+    scales: Zeroed<f32>,
+    sums: Zeroed<i32>,
+    scaled_sums: Zeroed<f32>,
+    sums_of_16: Zeroed<i16>,
+    sums_of_32: Zeroed<i16>,
 }
 
 // SAFETY: the floats are only read, for as long as `new`'s caller lends them.
@@ -112,21 +121,26 @@ impl Tokens {
 impl Activations {
     /// Takes `rows` rows of `columns` floats.
     ///
+    /// # Errors
+    /// When there is no memory for them.
+    ///
     /// # Safety
     /// `floats` must stay as they are for as long as the result is used.
-    pub unsafe fn new(pool: &Pool, isa: Isa, grain: Grain, floats: &[f32], columns: usize) -> Self {
+    pub unsafe fn new(
+        pool: &Pool,
+        isa: Isa,
+        grain: Grain,
+        floats: &[f32],
+        columns: usize,
+    ) -> io::Result<Self> {
         let rows = floats.len() / columns;
-        let block = match grain {
-            Grain::Floats => columns.max(1),
-            grain => grain.columns(),
+        let block = grain.columns();
+        let blocks = rows * (columns / block);
+        let (coarse, fine) = match grain {
+            Grain::Floats => (0, 0),
+            Grain::Of32 => (blocks, 0),
+            Grain::Of256 => (0, rows * (columns / 16)),
         };
-        let (mut blocks, mut fine) = (rows * (columns / block), 0);
-        let mut bytes = rows * columns;
-        match grain {
-            Grain::Floats => (blocks, bytes) = (0, 0),
-            Grain::Of32 => {}
-            Grain::Of256 => fine = rows * (columns / 16),
-        }
         let mut this = Self {
             grain,
             tiles: isa.tiles(),
@@ -134,23 +148,19 @@ impl Activations {
             rows,
             columns,
             floats: floats.as_ptr(),
-            bytes: vec![0; bytes],
-            scales: vec![0.0; blocks],
-            sums: vec![0; if grain == Grain::Of32 { blocks } else { 0 }],
-            scaled_sums: vec![0.0; if grain == Grain::Of32 { blocks } else { 0 }],
-            sums_of_16: vec![0; fine],
-            sums_of_32: vec![0; fine / 2],
+            room: pool.room(),
         };
         if grain != Grain::Floats {
             let runs = this.runs();
+            let room = &mut this.room;
             let to = &Places {
                 grain,
-                bytes: Pieces::new(&mut this.bytes, block),
-                scales: Pieces::new(&mut this.scales, 1),
-                sums: Pieces::new(&mut this.sums, 1),
-                scaled_sums: Pieces::new(&mut this.scaled_sums, 1),
-                sums_of_16: Pieces::new(&mut this.sums_of_16, 16),
-                sums_of_32: Pieces::new(&mut this.sums_of_32, 8),
+                bytes: Pieces::new(room.bytes.sized(rows * columns)?, block),
+                scales: Pieces::new(room.scales.sized(blocks)?, 1),
+                sums: Pieces::new(room.sums.sized(coarse)?, 1),
+                scaled_sums: Pieces::new(room.scaled_sums.sized(coarse)?, 1),
+                sums_of_16: Pieces::new(room.sums_of_16.sized(fine)?, 16),
+                sums_of_32: Pieces::new(room.sums_of_32.sized(fine / 2)?, 8),
             };
             each_row(pool, rows, columns, &|row| {
                 let run = &runs[runs.partition_point(|run| run.first <= row) - 1];
@@ -162,7 +172,12 @@ impl Activations {
                 }
             });
         }
-        this
+        Ok(this)
+    }
+
+    /// Its memory, for the next ones.
+    pub fn into_room(self) -> Room {
+        self.room
     }
 
     /// Numbers in a row.
@@ -188,14 +203,15 @@ impl Activations {
     /// The tile that begins with a row, see [`tile_width`].
     #[inline(always)]
     pub fn tile(&self, row: usize) -> Tokens {
-        let (columns, per_block) = (self.columns, self.scales.len() / self.rows);
+        let (columns, room) = (self.columns, &self.room);
+        let block = row * (columns / self.grain.columns());
         Tokens {
-            bytes: self.bytes[row * columns..].as_ptr(),
-            scales: self.scales[row * per_block..].as_ptr(),
-            sums: self.sums.as_ptr().wrapping_add(row * per_block),
-            scaled_sums: self.scaled_sums.as_ptr().wrapping_add(row * per_block),
-            sums_of_16: self.sums_of_16.as_ptr().wrapping_add(row * columns / 16),
-            sums_of_32: self.sums_of_32.as_ptr().wrapping_add(row * columns / 32),
+            bytes: room.bytes[row * columns..].as_ptr(),
+            scales: room.scales[block..].as_ptr(),
+            sums: room.sums.as_ptr().wrapping_add(block),
+            scaled_sums: room.scaled_sums.as_ptr().wrapping_add(block),
+            sums_of_16: room.sums_of_16.as_ptr().wrapping_add(row * columns / 16),
+            sums_of_32: room.sums_of_32.as_ptr().wrapping_add(row * columns / 32),
         }
     }
 

@@ -21,6 +21,9 @@ use super::x86::Avx512Vnni;
 /// Rows of a tile: two groups.
 const ROWS: usize = 16;
 
+/// Blocks whose sums are on their way: what the unit stores can be read only long after.
+const AHEAD: usize = 4;
+
 /// Tokens of a panel at most.
 const MOST: usize = 512;
 
@@ -106,7 +109,7 @@ pub(super) trait Blocks {
     ///
     /// # Safety
     /// The machine has tiles, which are configured; tokens have as many blocks.
-    unsafe fn add_products(&self, x: Tokens, ints: &mut [Ints; 2], sums: *mut f32);
+    unsafe fn add_products(&self, x: Tokens, ints: &mut [Ints; AHEAD], sums: *mut f32);
 }
 
 /// Computes `work`, whose tokens are whole tiles.
@@ -118,7 +121,7 @@ pub(super) unsafe fn run<B: Blocks>(work: &Work<'_>) {
     let count = work.activations.columns() / B::GRAIN.columns();
     let at_once = TILE_COLUMNS / B::GRAIN.columns();
     let mut blocks = B::new();
-    let mut ints = [const { Ints([0; TILE * ROWS]) }; 2];
+    let mut ints = [const { Ints([0; TILE * ROWS]) }; AHEAD];
     let mut sums = [const { MaybeUninit::<[f32; ROWS]>::uninit() }; MOST];
     let sums = &mut sums[..work.tokens.len()];
     let all = work.activations.tile(work.tokens.start);
@@ -236,7 +239,7 @@ impl<F: Of32> Blocks for By32<F> {
     }
 
     #[inline(always)]
-    unsafe fn add_products(&self, x: Tokens, ints: &mut [Ints; 2], sums: *mut f32) {
+    unsafe fn add_products(&self, x: Tokens, ints: &mut [Ints; AHEAD], sums: *mut f32) {
         // SAFETY: the caller's.
         unsafe {
             let mut all = [_mm512_setzero_ps(); TILE];
@@ -244,15 +247,19 @@ impl<F: Of32> Blocks for By32<F> {
                 *sum = _mm512_loadu_ps(sums.add(ROWS * token));
             }
             // What comes out of the unit can be read long after: the block before is added meanwhile.
-            self.multiply(0, x, &mut ints[0]);
+            for block in 0..(AHEAD - 1).min(self.blocks) {
+                let x = x.at(Grain::Of32, TILE * block);
+                self.multiply(block, x, &mut ints[block]);
+            }
             for block in 0..self.blocks {
-                if block + 1 < self.blocks {
-                    let x = x.at(Grain::Of32, TILE * (block + 1));
-                    self.multiply(block + 1, x, &mut ints[(block + 1) % 2]);
+                let next = block + AHEAD - 1;
+                if next < self.blocks {
+                    let x = x.at(Grain::Of32, TILE * next);
+                    self.multiply(next, x, &mut ints[next % AHEAD]);
                 }
                 let x = x.at(Grain::Of32, TILE * block);
                 for (token, sum) in all.iter_mut().enumerate() {
-                    let ints = _mm512_cvtepi32_ps(ints[block % 2].of(token));
+                    let ints = _mm512_cvtepi32_ps(ints[block % AHEAD].of(token));
                     let size = _mm512_set1_ps(*x.scales.add(token));
                     *sum = _mm512_fmadd_ps(ints, _mm512_mul_ps(self.scales[block], size), *sum);
                     if F::MINIMUM.is_some() {
@@ -359,7 +366,7 @@ impl<F: Of256> Blocks for By256<F> {
     }
 
     #[inline(always)]
-    unsafe fn add_products(&self, x: Tokens, ints: &mut [Ints; 2], sums: *mut f32) {
+    unsafe fn add_products(&self, x: Tokens, ints: &mut [Ints; AHEAD], sums: *mut f32) {
         // SAFETY: the caller's.
         unsafe {
             asm!("tilezero tmm0", "tilezero tmm1", options(nostack, nomem));

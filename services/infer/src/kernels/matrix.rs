@@ -220,7 +220,7 @@ impl Matrix {
             let wanted = grain(product.matrix.inner.format);
             if sides.iter().all(|side| side.grain() != wanted) {
                 // SAFETY: `floats` is borrowed for longer than `sides` live.
-                sides.push(unsafe { Activations::new(pool, isa, wanted, floats, columns) });
+                sides.push(unsafe { Activations::new(pool, isa, wanted, floats, columns)? });
             }
         }
         let mut parts = Vec::new();
@@ -268,6 +268,7 @@ impl Matrix {
             let index = parts.partition_point(|part| part.first_piece <= piece) - 1;
             parts[index].run(isa, piece - parts[index].first_piece);
         });
+        (sides.into_iter()).for_each(|side| pool.keep(side.into_room()));
         Ok(())
     }
 }

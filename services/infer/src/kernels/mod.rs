@@ -39,7 +39,7 @@ pub use matrix::{Matrix, Product};
 pub use packing::unpacked;
 pub use pool::Pool;
 pub use vectors::{add, gelu_exact, gelu_product, layer_norm, rms_norm, silu_product, softmax};
-pub use zeroed::{Zeroed, give_back};
+pub use zeroed::{Cut, Zeroed, give_back};
 
 #[cfg(test)]
 mod tests;

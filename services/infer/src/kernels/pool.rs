@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
+use super::activations::Room;
+
 /// Looks at the next work before a thread sleeps: some 50 µs, several times the longest gap between
 /// two works of one token.
 const LOOKS: u32 = 4000;
@@ -46,6 +48,8 @@ pub struct Pool {
     threads: Vec<(JoinHandle<()>, Thread)>,
     /// One work at a time.
     calling: Mutex<()>,
+    /// Memory that works have used, for the next ones.
+    rooms: Mutex<Vec<Room>>,
 }
 
 impl Pool {
@@ -68,6 +72,7 @@ impl Pool {
             shared,
             threads: Vec::new(),
             calling: Mutex::new(()),
+            rooms: Mutex::default(),
         };
         for index in 1..threads {
             let shared = pool.shared.clone();
@@ -84,6 +89,18 @@ impl Pool {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.threads.len() + 1
+    }
+
+    /// Memory for activations; whoever has done with it gives it back by [`Self::keep`].
+    pub(super) fn room(&self) -> Room {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.pop().unwrap_or_default()
+    }
+
+    /// Keeps what [`Self::room`] has given.
+    pub(super) fn keep(&self, room: Room) {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.push(room);
     }
 
     /// Calls `piece` once with each number below `pieces`, on all threads; returns when all are
@@ -109,7 +126,9 @@ impl Pool {
         shared.work[1].store(words[1], Ordering::Relaxed);
         shared.pieces.store(pieces, Ordering::Relaxed);
         for (index, share) in shared.shares.iter().enumerate() {
-            share.next.store(shared.start(index, pieces), Ordering::Relaxed);
+            share
+                .next
+                .store(shared.start(index, pieces), Ordering::Relaxed);
         }
         shared.turn.fetch_add(1, Ordering::SeqCst);
         if shared.sleeping.load(Ordering::SeqCst) > 0 {

@@ -125,8 +125,11 @@ fn exponential(x: f32) -> f32 {
     // e^x = 2^n · e^r with |r| below half of ln 2; the series after Cephes' expf.
     const LN2_UPPER: f32 = 0.693_359_4;
     const LN2_LOWER: f32 = -2.121_944_4e-4;
+    // So large that no place is left behind the point: the last bits are the integer.
+    const LARGE: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+    let large = x * std::f32::consts::LOG2_E + LARGE;
+    let n = large - LARGE;
     let r = x - n * LN2_UPPER - n * LN2_LOWER;
     let mut series = 1.987_569_1e-4;
     for coefficient in [
@@ -138,7 +141,7 @@ fn exponential(x: f32) -> f32 {
     ] {
         series = series * r + coefficient;
     }
-    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    let power = f32::from_bits(large.to_bits().wrapping_add(127) << 23);
     (series * r * r + r + 1.0) * power
 }
 

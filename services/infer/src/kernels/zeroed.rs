@@ -14,6 +14,10 @@ pub trait Plain: Copy + Send + Sync {}
 
 impl Plain for u8 {}
 impl Plain for u16 {}
+impl Plain for i8 {}
+impl Plain for i16 {}
+impl Plain for i32 {}
+impl Plain for f32 {}
 
 /// A slice that begins as zeros.
 #[derive(Debug)]
@@ -37,8 +41,7 @@ impl<T: Plain> Zeroed<T> {
             .checked_mul(size_of::<T>())
             .ok_or(io::ErrorKind::OutOfMemory)?;
         if bytes == 0 {
-            let start = NonNull::dangling();
-            return Ok(Self { start, length });
+            return Ok(Self::default());
         }
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping, at an address of the system's choice, touches no memory in use.
@@ -49,6 +52,26 @@ impl<T: Plain> Zeroed<T> {
         let _ = unsafe { madvise(start, bytes, Advice::LinuxHugepage) };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, length })
+    }
+
+    /// Its first `length` numbers, whatever they are; from other memory when it has not so many.
+    ///
+    /// # Errors
+    /// When the system has no such memory.
+    pub fn sized(&mut self, length: usize) -> io::Result<&mut [T]> {
+        if self.length < length {
+            // Never both at once.
+            *self = Self::default();
+            *self = Self::new(length)?;
+        }
+        Ok(&mut self[..length])
+    }
+}
+
+impl<T: Plain> Default for Zeroed<T> {
+    fn default() -> Self {
+        let (start, length) = (NonNull::dangling(), 0);
+        Self { start, length }
     }
 }
 
@@ -168,6 +191,10 @@ mod tests {
         some[4999] = 7;
         assert_eq!(some.last(), Some(&7));
         assert!(Zeroed::<u8>::new(0).unwrap().is_empty());
+        let mut room = Zeroed::<f32>::default();
+        room.sized(3).unwrap().fill(1.0);
+        assert_eq!(room.sized(2).unwrap(), [1.0, 1.0]);
+        assert_eq!(room.sized(4).unwrap(), [0.0; 4]);
         assert_eq!(Zeroed::<u8>::together(&[usize::MAX, 1]), usize::MAX);
         let parts = Zeroed::<u16>::new(200).unwrap().cut(&[3, 0, 64]);
         assert_eq!([3, 0, 64], [parts[0].len(), parts[1].len(), parts[2].len()]);

@@ -6,7 +6,8 @@ use super::layer::Layer;
 use super::rope::Rope;
 use super::{Activation, Cache, Config, Error, Linear, Tensors, multiply};
 use crate::kernels::{
-    Attention, Isa, Keep, Matrix, Pool, Stretch, add, gelu_product, rms_norm, silu_product,
+    Attention, Cut, Isa, Keep, Matrix, Pool, Stretch, Zeroed, add, gelu_product, rms_norm,
+    silu_product,
 };
 
 /// A loaded model.
@@ -45,24 +46,36 @@ pub struct Part<'a> {
 }
 
 #[derive(Default)]
-struct Buffers {
-    stream: Vec<f32>,
-    normed: Vec<f32>,
-    query: Vec<f32>,
-    key: Vec<f32>,
-    value: Vec<f32>,
-    mixed: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
-    added: Vec<f32>,
+struct Buffers(Vec<Cut<f32>>);
+
+/// So many zeros.
+fn zeros(length: usize) -> Result<Vec<f32>, Error> {
+    let mut zeros = Vec::new();
+    (zeros.try_reserve_exact(length)).map_err(|error| Error::Memory(error.into()))?;
+    zeros.resize(length, 0.0);
+    Ok(zeros)
 }
 
-/// `buffer` with `length` numbers, whatever they are.
-fn sized(buffer: &mut Vec<f32>, length: usize) -> Result<&mut [f32], Error> {
-    let more = length.saturating_sub(buffer.len());
-    (buffer.try_reserve_exact(more)).map_err(|error| Error::Memory(error.into()))?;
-    buffer.resize(length, 0.0);
-    Ok(buffer)
+impl Buffers {
+    /// Buffers of these lengths, with whatever is in them.
+    fn sized<const N: usize>(&mut self, lengths: [usize; N]) -> Result<[&mut [f32]; N], Error> {
+        let wide = self.0.len() == N
+            && self
+                .0
+                .iter()
+                .zip(lengths)
+                .all(|(has, length)| has.len() >= length);
+        if !wide {
+            self.0.clear();
+            let room = Zeroed::new(Zeroed::<f32>::together(&lengths)).map_err(Error::Memory)?;
+            self.0 = room.cut(&lengths);
+        }
+        let mut buffers = self.0.iter_mut().zip(lengths);
+        Ok(std::array::from_fn(|_| {
+            let (buffer, length) = buffers.next().expect("as many as lengths");
+            &mut buffer[..length]
+        }))
+    }
 }
 
 impl Decoder {
@@ -216,19 +229,22 @@ impl Decoder {
         let local = self.local_rope.as_ref();
         let local = local.map(|rope| (rope, rope.angles(positions.iter().copied())));
 
-        let Buffers {
-            stream,
-            normed,
-            query,
-            key,
-            value,
-            mixed,
-            gate,
-            up,
-            added,
-        } = &mut *buffers;
         let embedding = config.embedding;
-        let stream = sized(stream, rows * embedding)?;
+        let width = config.heads * config.head_width;
+        let [stream, normed, query, key, value, mixed, gate, up, added] = buffers.sized(
+            [
+                embedding,
+                embedding,
+                width,
+                config.kv_width(),
+                config.kv_width(),
+                width,
+                config.feed_forward,
+                config.feed_forward,
+                embedding,
+            ]
+            .map(|columns| rows * columns),
+        )?;
         let tokens = parts.iter().flat_map(|part| part.tokens);
         for (row, token) in stream.chunks_exact_mut(embedding).zip(tokens) {
             self.embedding
@@ -239,16 +255,6 @@ impl Decoder {
                     .for_each(|number| *number *= config.embedding_scale);
             }
         }
-        let normed = sized(normed, rows * embedding)?;
-        let width = config.heads * config.head_width;
-        let query = sized(query, rows * width)?;
-        let key = sized(key, rows * config.kv_width())?;
-        let value = sized(value, rows * config.kv_width())?;
-        let mixed = sized(mixed, rows * width)?;
-        let gate = sized(gate, rows * config.feed_forward)?;
-        let up = sized(up, rows * config.feed_forward)?;
-        let added = sized(added, rows * embedding)?;
-
         for (index, layer) in self.layers.iter().enumerate() {
             let window = config.window(index);
             let (rope, angles) = match &local {
@@ -338,15 +344,11 @@ impl Decoder {
 
     /// The logits of rows of the stream.
     fn logits(&self, pool: &Pool, rows: &[f32]) -> Result<Vec<f32>, Error> {
-        let (mut normed, mut logits) = (Vec::new(), Vec::new());
-        let normed = sized(&mut normed, rows.len())?;
-        self.norm(pool, rows, &self.norm, normed);
-        sized(
-            &mut logits,
-            rows.len() / self.config.embedding * self.vocabulary(),
-        )?;
+        let mut normed = zeros(rows.len())?;
+        self.norm(pool, rows, &self.norm, &mut normed);
+        let mut logits = zeros(rows.len() / self.config.embedding * self.vocabulary())?;
         if !logits.is_empty() {
-            self.multiply(pool, normed, [(&self.output, &mut logits[..])])?;
+            self.multiply(pool, &normed, [(&self.output, &mut logits[..])])?;
         }
         if let Some(cap) = self.config.logit_cap {
             for logit in &mut logits {
