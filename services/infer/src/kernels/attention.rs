@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Wide};
 use super::matrix::Pieces;
 use super::tiles::{Groups, Number};
 use super::vectors::shares;
@@ -314,6 +314,9 @@ unsafe fn attend<L: Lanes, N: Kept>(part: &Part<'_>) {
             let mut row = 0;
             while row < rows {
                 row += match rows - row {
+                    12.. if const { L::Wide::SUMS == 12 } => {
+                        N::score::<L, 12>(part, keys, tokens, row, to)
+                    }
                     6.. => N::score::<L, 6>(part, keys, tokens, row, to),
                     4.. => N::score::<L, 4>(part, keys, tokens, row, to),
                     2.. => N::score::<L, 2>(part, keys, tokens, row, to),
@@ -353,6 +356,9 @@ unsafe fn attend<L: Lanes, N: Kept>(part: &Part<'_>) {
             let mut row = 0;
             while row < rows {
                 row += match rows - row {
+                    12.. if const { L::Wide::SUMS == 12 } => {
+                        N::mix::<L, 12>(part, values, tokens, row, from)
+                    }
                     6.. => N::mix::<L, 6>(part, values, tokens, row, from),
                     4.. => N::mix::<L, 4>(part, values, tokens, row, from),
                     2.. => N::mix::<L, 2>(part, values, tokens, row, from),
@@ -403,14 +409,14 @@ impl<N: Number> Kept for N {
             let x = std::array::from_fn(|index| {
                 scores.start.add((row + index) * scores.stride).cast_const()
             });
+            let to: [_; T] = std::array::from_fn(|index| part.out.add(part.place(row + index)));
             let groups = &Groups {
                 first: values.cast::<N>(),
                 stride: 8 * PAGE,
                 count: part.shape.width / 8,
             };
             groups.products::<L, T>(x, tokens, |eight, index, sums| {
-                let to = part.out.add(part.place(row + index) + 8 * eight);
-                put_more::<L>(to, sums, scores.fresh);
+                put_more::<L>(to[index].add(8 * eight), sums, scores.fresh);
             });
         }
         T
@@ -430,10 +436,10 @@ impl Kept for Bytes {
         // SAFETY: the caller's; a page is whole, whatever of it is filled: bytes, then scales.
         unsafe {
             let scale = L::splat(part.shape.scale);
+            let from: [_; T] =
+                std::array::from_fn(|index| part.queries.add(part.place(row + index)));
             for block in 0..width.div_ceil(BLOCK) {
-                let x = std::array::from_fn(|index| {
-                    part.queries.add(part.place(row + index) + BLOCK * block)
-                });
+                let x = from.map(|from| from.add(BLOCK * block));
                 let groups = &Groups {
                     first: keys.cast::<i8>().add(8 * BLOCK * block),
                     stride: 8 * width,
@@ -463,6 +469,7 @@ impl Kept for Bytes {
         let mut shares = [[0.0_f32; PAGE]; T];
         // SAFETY: the caller's; a page is whole, and so is a page's part of a row of scores.
         unsafe {
+            let to: [_; T] = std::array::from_fn(|index| part.out.add(part.place(row + index)));
             for block in 0..width.div_ceil(BLOCK) {
                 let scales = values.add(width * PAGE / 2 + block * PAGE);
                 // Once for all columns of the block.
@@ -482,8 +489,8 @@ impl Kept for Bytes {
                     count: columns / 8,
                 };
                 groups.products::<L, T>(x, tokens, |eight, index, sums| {
-                    let place = part.place(row + index) + BLOCK * block + 8 * eight;
-                    put_more::<L>(part.out.add(place), sums, scores.fresh);
+                    let to = to[index].add(BLOCK * block + 8 * eight);
+                    put_more::<L>(to, sums, scores.fresh);
                 });
             }
         }

@@ -234,33 +234,29 @@ pub fn softmax(isa: Isa, floats: &mut [f32]) {
 /// As [`Lanes`] says.
 #[inline(always)]
 pub(super) unsafe fn shares<L: Lanes>(floats: &mut [f32]) {
-    let mut largest = [f32::NEG_INFINITY; 8];
-    let eights = floats.chunks_exact(8);
-    let mut top = eights
-        .remainder()
-        .iter()
-        .copied()
-        .fold(f32::NEG_INFINITY, f32::max);
-    for eight in eights {
-        for (largest, &float) in largest.iter_mut().zip(eight) {
+    /// Floats that are computed at once: two registers or one.
+    const AT_ONCE: usize = 16;
+    let mut largest = [f32::NEG_INFINITY; AT_ONCE];
+    // What is left is filled up with what has no share.
+    let (whole, rest) = floats.as_chunks_mut::<AT_ONCE>();
+    let mut last = largest;
+    last[..rest.len()].copy_from_slice(rest);
+    for some in whole.iter().chain([&last]) {
+        for (largest, &float) in largest.iter_mut().zip(some) {
             // Not `max`, which cares for what is no number and is not one instruction.
             *largest = if float > *largest { float } else { *largest };
         }
     }
-    top = largest.into_iter().fold(top, f32::max);
-    let mut sums = [0.0; 8];
-    let mut eights = floats.chunks_exact_mut(8);
-    for eight in &mut eights {
-        for (float, sum) in eight.iter_mut().zip(&mut sums) {
+    let top = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let mut sums = [0.0; AT_ONCE];
+    for some in whole.iter_mut().chain([&mut last]) {
+        for (float, sum) in some.iter_mut().zip(&mut sums) {
             *float = exponential(*float - top);
             *sum += *float;
         }
     }
-    let mut sum: f32 = sums.iter().sum();
-    for float in eights.into_remainder() {
-        *float = exponential(*float - top);
-        sum += *float;
-    }
+    rest.copy_from_slice(&last[..rest.len()]);
+    let sum: f32 = sums.iter().sum();
     let scale = 1.0 / sum;
     for float in floats {
         *float *= scale;
