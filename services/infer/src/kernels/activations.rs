@@ -336,8 +336,24 @@ fn nearest(number: f32) -> i8 {
 }
 
 /// Rounded as llama.cpp stores it, so that results are the same to the last digits.
+#[inline(always)]
 fn as_half(number: f32) -> f32 {
-    half::f16::from_f32(number).to_f32()
+    /// The least normal half, and the first number that is none any more.
+    const RANGE: std::ops::Range<f32> = 6.103_515_6e-5..65520.0;
+    // Of this and what is added to it, no more than a half's places are left.
+    const SMALL: f32 = 0.75;
+    let size = number.abs();
+    let size = if size < RANGE.start {
+        (size + SMALL) - SMALL
+    } else if size < RANGE.end {
+        // Thirteen places less; to the even one where two are as near.
+        let bits = size.to_bits();
+        f32::from_bits((bits + 0xFFF + (bits >> 13 & 1)) & !0x1FFF)
+    } else {
+        // Too large, or no number.
+        size + f32::INFINITY
+    };
+    size.copysign(number)
 }
 
 /// The largest magnitude; NaN when one is none.
@@ -354,8 +370,56 @@ unsafe fn largest<L: Lanes>(floats: &[f32]) -> f32 {
             largest = L::max(L::max(eight, negative), largest);
             sound = L::fma(eight, L::splat(0.0), sound);
         }
-        let mut all = [0.0; 8];
+        let mut all = [0.0_f32; 8];
         L::put(all.as_mut_ptr(), largest);
-        all.into_iter().fold(0.0, f32::max) + L::sum(sound)
+        for width in [4, 2, 1] {
+            let (one, other) = all.split_at_mut(width);
+            for (one, other) in one.iter_mut().zip(other) {
+                *one = if *one > *other { *one } else { *other };
+            }
+        }
+        all[0] + L::sum(sound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+
+    #[test]
+    fn halves_are_rounded_as_they_are_stored() {
+        let exact = |number: f32| f16::from_f32(number).to_f32();
+        let ends = [
+            0.0,
+            -0.0,
+            65519.9,
+            65520.0,
+            -7e4,
+            f32::INFINITY,
+            1e-8,
+            3e-8,
+            f32::MIN_POSITIVE,
+        ];
+        // Every half, the middle between it and the next, and both sides of that.
+        let halves = (0..=u16::MAX).map(|bits| f16::from_bits(bits).to_f32());
+        let between = halves.filter(|half| half.is_finite()).flat_map(|half| {
+            let step = if half.abs() < 6.2e-5 {
+                2.0_f32.powi(-25)
+            } else {
+                f32::from_bits(half.to_bits() & 0x7F80_0000) * 2.0_f32.powi(-11)
+            };
+            let middle = half + step.copysign(half);
+            [half, middle, middle.next_down(), middle.next_up()]
+        });
+        for number in ends.into_iter().chain(between) {
+            assert_eq!(
+                as_half(number).to_bits(),
+                exact(number).to_bits(),
+                "{number:e}"
+            );
+        }
+        assert!(as_half(f32::NAN).is_nan());
     }
 }

@@ -137,7 +137,14 @@ pub(super) unsafe fn run<B: Blocks>(work: &Work<'_>) {
                 let together = at_once.min(count - block);
                 blocks.unpack(weights, together);
                 let x = all.at(B::GRAIN, work.tokens.len() * block);
+                let last = block + together == count;
                 for (tile, sums) in sums.chunks_exact_mut(TILE).enumerate() {
+                    let first = work.tokens.start + TILE * tile;
+                    // Lines that are written to next: each is far from the one before.
+                    for token in (first..first + TILE).take_while(|_| last) {
+                        let to = work.out.add(token * work.stride + 8 * group);
+                        _mm_prefetch::<_MM_HINT_ET0>(to.cast());
+                    }
                     let x = x.at(B::GRAIN, TILE * tile * together);
                     blocks.add_products(x, &mut ints, sums.as_mut_ptr().cast());
                 }
