@@ -266,6 +266,7 @@ impl Worker {
                 .map(|time| time.saturating_duration_since(Instant::now())),
         };
         if !self.busy() && wait != Some(Duration::ZERO) && std::mem::take(&mut self.untidy) {
+            self.pool.tidy();
             give_back();
         }
         loop {

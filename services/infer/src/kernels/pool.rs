@@ -97,6 +97,12 @@ impl Pool {
         rooms.pop().unwrap_or_default()
     }
 
+    /// Gives memory that is kept for the next works back to the system.
+    pub fn tidy(&self) {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        *rooms = Vec::new();
+    }
+
     /// Keeps what [`Self::room`] has given.
     pub(super) fn keep(&self, room: Room) {
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,6 +259,10 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::sync::Barrier;
+    use std::thread::{self, ThreadId};
+
     use super::*;
 
     #[test]
@@ -265,6 +275,28 @@ mod tests {
                 done[piece].fetch_add(1, Ordering::Relaxed);
             });
             assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn each_thread_begins_with_a_share_of_its_own() {
+        let pool = Pool::new(3).unwrap();
+        let begins = [0, 4, 8];
+        for _ in 0..50 {
+            let first: Mutex<HashMap<ThreadId, usize>> = Mutex::default();
+            // Who has begun waits for the others, so that nobody is through before they come.
+            let begun = Barrier::new(begins.len());
+            pool.run(12, &|piece| {
+                let mut first = first.lock().unwrap();
+                first.entry(thread::current().id()).or_insert(piece);
+                drop(first);
+                if begins.contains(&piece) {
+                    begun.wait();
+                }
+            });
+            let mut first: Vec<_> = first.into_inner().unwrap().into_values().collect();
+            first.sort_unstable();
+            assert_eq!(first, begins);
         }
     }
 
