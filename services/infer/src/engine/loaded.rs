@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::batch::Pace;
 use super::network::Network;
 use super::{Failure, Refusal};
 use crate::constrain::{Piece, Pieces};
@@ -25,6 +26,7 @@ pub struct Loaded {
     pub(super) keep: Keep,
     /// The most bytes of a text that one token can stand for.
     pub(super) longest: Option<usize>,
+    pub(super) pace: Pace,
     pieces: OnceLock<Arc<Pieces>>,
 }
 
@@ -63,6 +65,7 @@ impl Loaded {
             tokenizer,
             template,
             keep,
+            pace: Pace::default(),
             pieces: OnceLock::new(),
         })
     }
