@@ -138,12 +138,23 @@ pub(super) unsafe fn run<B: Blocks>(work: &Work<'_>) {
                 blocks.unpack(weights, together);
                 let x = all.at(B::GRAIN, work.tokens.len() * block);
                 let last = block + together == count;
+                // What is unpacked next; it need not exist.
+                let next = first.map(|weights| match last {
+                    false => weights.wrapping_add((block + together) * B::BYTES),
+                    true => weights.wrapping_add(2 * work.group_bytes),
+                });
+                let lines = (at_once * B::BYTES).div_ceil(64 * (sums.len() / TILE));
                 for (tile, sums) in sums.chunks_exact_mut(TILE).enumerate() {
                     let first = work.tokens.start + TILE * tile;
                     // Lines that are written to next: each is far from the one before.
                     for token in (first..first + TILE).take_while(|_| last) {
                         let to = work.out.add(token * work.stride + 8 * group);
                         _mm_prefetch::<_MM_HINT_ET0>(to.cast());
+                    }
+                    for line in lines * tile..lines * (tile + 1) {
+                        for weights in next {
+                            _mm_prefetch::<_MM_HINT_T1>(weights.wrapping_add(64 * line).cast());
+                        }
                     }
                     let x = x.at(B::GRAIN, TILE * tile * together);
                     blocks.add_products(x, &mut ints, sums.as_mut_ptr().cast());
