@@ -265,9 +265,9 @@ impl<F: Of32> Blocks for By32<F> {
                 *sum = _mm512_loadu_ps(sums.add(ROWS * token));
             }
             // What comes out of the unit can be read long after: the block before is added meanwhile.
-            for block in 0..(AHEAD - 1).min(self.blocks) {
-                let x = x.at(Grain::Of32, TILE * block);
-                self.multiply(block, x, &mut ints[block]);
+            let first = (AHEAD - 1).min(self.blocks);
+            for (block, ints) in ints[..first].iter_mut().enumerate() {
+                self.multiply(block, x.at(Grain::Of32, TILE * block), ints);
             }
             for block in 0..self.blocks {
                 let next = block + AHEAD - 1;
