@@ -21,9 +21,9 @@ use tokio::task::AbortHandle;
 use crate::app::{App, stopped};
 use crate::error::ApiError;
 
-/// Largest body towards the inference service: a chat with some pictures in it. An upload of a model
+/// Largest body towards the inference service, which takes no larger one. An upload of a model
 /// has no limit here; the inference service keeps room on the disk.
-const MAX_BODY: usize = 32 * 1024 * 1024;
+const MAX_BODY: usize = 8 * 1024 * 1024;
 /// Where models are uploaded.
 const UPLOADS: &str = "/api/blobs/";
 /// Time for a body that is too large to arrive and be thrown away.

@@ -4,7 +4,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -45,22 +46,51 @@ impl From<OutOfRange> for Error {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Options {
+    #[serde(deserialize_with = "whole_number")]
     num_ctx: Option<i64>,
+    #[serde(deserialize_with = "whole_number")]
     num_predict: Option<i64>,
+    #[serde(deserialize_with = "whole_number")]
     seed: Option<i64>,
     temperature: Option<f64>,
+    #[serde(deserialize_with = "whole_number")]
     top_k: Option<i64>,
     top_p: Option<f64>,
     min_p: Option<f64>,
     typical_p: Option<f64>,
+    #[serde(deserialize_with = "whole_number")]
     repeat_last_n: Option<i64>,
     repeat_penalty: Option<f64>,
     frequency_penalty: Option<f64>,
     presence_penalty: Option<f64>,
+    #[serde(deserialize_with = "whole_number")]
     mirostat: Option<i64>,
     mirostat_tau: Option<f64>,
     mirostat_eta: Option<f64>,
     stop: Option<Stops>,
+}
+
+/// A whole number, which some clients write as `4096.0`.
+fn whole_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a whole number")]
+    enum Written {
+        Whole(i64),
+        Float(f64),
+    }
+    /// From here on floats are not every whole number.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match Option::<Written>::deserialize(from)? {
+        None => Ok(None),
+        Some(Written::Whole(number)) => Ok(Some(number)),
+        Some(Written::Float(number)) if number.fract() == 0.0 && number.abs() < EXACT => {
+            Ok(Some(number as i64))
+        }
+        Some(Written::Float(number)) => {
+            let found = Unexpected::Float(number);
+            Err(D::Error::invalid_value(found, &"a whole number"))
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -30,16 +30,19 @@ const WAITING_LINES: usize = 32;
 
 #[derive(Deserialize)]
 struct Asked {
-    #[serde(default, alias = "name")]
-    model: String,
     #[serde(default)]
-    insecure: bool,
+    model: Option<String>,
+    /// As `model` was called before: Ollama's own client sends both, one of them empty.
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    insecure: Option<bool>,
     #[serde(default)]
     stream: Option<bool>,
     #[serde(default)]
-    username: String,
+    username: Option<String>,
     #[serde(default)]
-    password: String,
+    password: Option<String>,
 }
 
 impl Asked {
@@ -49,12 +52,23 @@ impl Asked {
         Ok(asked)
     }
 
+    /// The model that is meant; empty when none is.
+    fn model(&self) -> &str {
+        let given = [&self.model, &self.name].into_iter().flatten();
+        given
+            .map(String::as_str)
+            .find(|text| !text.is_empty())
+            .unwrap_or_default()
+    }
+
+    fn insecure(&self) -> bool {
+        self.insecure.unwrap_or_default()
+    }
+
     fn credentials(&mut self) -> Option<Credentials> {
-        let given = !self.username.is_empty();
-        given.then(|| Credentials {
-            name: std::mem::take(&mut self.username),
-            password: std::mem::take(&mut self.password),
-        })
+        let name = self.username.take().filter(|name| !name.is_empty())?;
+        let password = self.password.take().unwrap_or_default();
+        Some(Credentials { name, password })
     }
 }
 
@@ -64,8 +78,8 @@ impl Asked {
 /// When the name is none, or too many are under way.
 pub async fn pull(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, ApiError> {
     let mut asked = Asked::read(&body)?;
-    let source = Source::parse(&asked.model, asked.insecure).map_err(refused)?;
-    let (client, infer) = ends(&app, asked.insecure)?;
+    let source = Source::parse(asked.model(), asked.insecure()).map_err(refused)?;
+    let (client, infer) = ends(&app, asked.insecure())?;
     let pull = Pull {
         client,
         infer,
@@ -83,8 +97,8 @@ pub async fn pull(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, 
 /// When the name is none, or too many are under way.
 pub async fn push(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, ApiError> {
     let mut asked = Asked::read(&body)?;
-    let reference = Reference::parse(&asked.model, asked.insecure).map_err(refused)?;
-    let (client, infer) = ends(&app, asked.insecure)?;
+    let reference = Reference::parse(asked.model(), asked.insecure()).map_err(refused)?;
+    let (client, infer) = ends(&app, asked.insecure())?;
     let push = Push {
         client,
         infer,

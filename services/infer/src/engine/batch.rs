@@ -20,7 +20,7 @@ pub(super) const MOST_WITH_PAUSED: usize = 32;
 /// Prompt tokens read in one pass when nobody waits for a token: as many as are read in that time, within
 /// that range. Larger passes are faster, but a client that leaves and a service that stops wait for the
 /// end of the current one.
-const ALONE: (Duration, RangeInclusive<usize>) = (Duration::from_secs(1), 32..=256);
+pub(super) const ALONE: (Duration, RangeInclusive<usize>) = (Duration::from_secs(1), 32..=256);
 
 /// As many while others wait for their tokens.
 const BESIDE_OTHERS: (Duration, RangeInclusive<usize>) = (Duration::from_millis(250), 16..=64);
@@ -135,6 +135,8 @@ pub(super) fn pass(
         };
     };
     let tokens: usize = parts.iter().map(|part| part.tokens.len()).sum();
+    // Weights that are read from the file first say nothing of the pace.
+    let ready = tokens >= *BESIDE_OTHERS.1.start() && loaded.owed() == 0;
     let started = Instant::now();
     let mut logits = match decoder.forward(pool, &mut parts) {
         Ok(logits) => logits,
@@ -153,7 +155,7 @@ pub(super) fn pass(
         }
     };
     // A pass of few tokens waits for memory, and says nothing of one of many.
-    if tokens >= *BESIDE_OTHERS.1.start() {
+    if ready {
         loaded.pace.note(tokens, started.elapsed());
     }
     let mut rest = &mut logits[..];

@@ -358,7 +358,12 @@ fn prompt_tokens(loaded: &Loaded, prompt: &Prompt, context: usize) -> Result<Vec
                     "context has the token {unknown}, allowed: below {count}"
                 )));
             }
-            tokens.extend(encode(&render(&messages.into())?)?);
+            let more = encode(&render(&messages.into())?)?;
+            // It goes on; what begins a text is at its beginning already.
+            tokens.extend(
+                more.strip_prefix(loaded.tokenizer.before())
+                    .unwrap_or(&more),
+            );
             Ok(tokens)
         }
         _ => Ok(Vec::new()),

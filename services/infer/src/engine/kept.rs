@@ -23,8 +23,16 @@ impl Kept {
             return;
         }
         self.sequences.push_back((tokens, cache));
+        self.trim(MAX_BYTES);
+    }
+
+    /// Forgets the oldest beyond so many bytes. The latest stays, however large: it is the conversation that
+    /// most likely goes on.
+    fn trim(&mut self, most: usize) {
         let bytes = |all: &VecDeque<(_, Cache)>| all.iter().map(|(_, c)| c.bytes()).sum::<usize>();
-        while self.sequences.len() > MAX_KEPT || bytes(&self.sequences) > MAX_BYTES {
+        while self.sequences.len() > 1
+            && (self.sequences.len() > MAX_KEPT || bytes(&self.sequences) > most)
+        {
             self.sequences.pop_front();
         }
     }
@@ -64,5 +72,56 @@ impl Kept {
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.sequences.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::gguf;
+    use crate::kernels::{Keep, Pool};
+    use crate::model::{Config, Decoder, Part, Wanted, Weights};
+
+    #[test]
+    fn what_was_read_is_found_and_the_latest_stays_however_large() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/tiny-f32.gguf");
+        let file = Arc::new(File::open(path).unwrap());
+        let header = gguf::File::read(&*file, file.metadata().unwrap().len()).unwrap();
+        let config = Config::read(&header.metadata).unwrap();
+        let vocabulary = header.tensors["token_embd.weight"].shape[0];
+        let decoder = Decoder::load(config, vocabulary, &Weights::new(&header, file)).unwrap();
+        let pool = Pool::new(1).unwrap();
+        let read = |tokens: &[u32]| {
+            let mut cache = Cache::new(decoder.config(), Keep::Halves, 64);
+            let part = Part {
+                tokens,
+                cache: &mut cache,
+                wanted: Wanted::Nothing,
+            };
+            decoder.forward(&pool, &mut [part]).unwrap();
+            (tokens.to_vec(), cache)
+        };
+        let mut kept = Kept::default();
+        for tokens in [[1, 2, 3], [4, 5, 6]] {
+            let (tokens, cache) = read(&tokens);
+            kept.put(tokens, cache);
+        }
+        let found = |kept: &mut Kept, prompt: &[u32]| {
+            let cache = kept.beginning(prompt, 64);
+            cache.map(|cache| cache.tokens())
+        };
+        // The last token of a prompt is always read.
+        assert_eq!(found(&mut kept, &[1, 2]), Some(1));
+        assert_eq!(found(&mut kept, &[1, 2, 9, 9]), Some(2));
+        assert_eq!(found(&mut kept, &[7, 2]), None);
+        kept.trim(0);
+        assert_eq!(found(&mut kept, &[1, 2, 3, 4]), None);
+        assert_eq!(found(&mut kept, &[4, 5, 6, 7]), Some(3));
+        // It went on with the conversation.
+        assert_eq!(found(&mut kept, &[4, 5, 6, 7]), None);
     }
 }

@@ -12,9 +12,10 @@ use crate::library::Model;
 use crate::template::{Template, describe};
 use crate::tokenizer::Tokenizer;
 
-/// What the rest of the process takes beside the weights while it computes: activations,
-/// buffers, the code itself.
+/// What the process takes beside weights, keys and values: the code itself, vocabularies, requests, and
+/// the numbers of a pass as long as they are no more than [`PASS_BYTES`].
 const WORKING_BYTES: u64 = 32 * 1024 * 1024;
+const PASS_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Everything that a generation needs.
 pub struct Loaded {
@@ -26,6 +27,8 @@ pub struct Loaded {
     pub(super) keep: Keep,
     /// The most bytes of a text that one token can stand for.
     pub(super) longest: Option<usize>,
+    /// Bytes beside weights, keys and values.
+    working: u64,
     pub(super) pace: Pace,
     pieces: OnceLock<Arc<Pieces>>,
 }
@@ -51,7 +54,9 @@ impl Loaded {
         };
         let opened = model.open().map_err(|error| Failure::internal(&error))?;
         let needed = Network::needs(&opened, keep, context).map_err(|error| of_file(&error))?;
-        make_room(needed + WORKING_BYTES)?;
+        let pass = Network::pass_bytes(&opened, context).map_err(|error| of_file(&error))?;
+        let working = WORKING_BYTES + pass.saturating_sub(PASS_BYTES);
+        make_room(needed + working)?;
         let tokenizer = opened.tokenizer().map_err(|error| of_file(&error))?;
         let template = read_template(model, opened.metadata(), &tokenizer)
             .map_err(|text| format!("model file {}: {text}", model.file_name()))
@@ -65,6 +70,7 @@ impl Loaded {
             tokenizer,
             template,
             keep,
+            working,
             pace: Pace::default(),
             pieces: OnceLock::new(),
         })
@@ -107,7 +113,8 @@ impl Loaded {
 
     /// Bytes that one more answer of that context takes.
     pub(super) fn answer_bytes(&self, context: usize) -> u64 {
-        self.network.cache_bytes(self.keep, self.context(context)) + WORKING_BYTES
+        let cache = self.network.cache_bytes(self.keep, self.context(context));
+        cache + self.working
     }
 }
 

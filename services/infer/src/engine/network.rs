@@ -1,5 +1,6 @@
 //! What computes: a decoder or an encoder.
 
+use super::{batch, vectors};
 use crate::kernels::Keep;
 use crate::library::Opened;
 use crate::model::{Decoder, Encoder, EncoderConfig, Error, Pooling, Tensors};
@@ -49,6 +50,24 @@ impl Network {
             }
         };
         Ok(all.saturating_sub(embedding) + cache)
+    }
+
+    /// Bytes of the numbers that a pass takes: an encoder reads whole texts of up to `context` tokens.
+    pub(super) fn pass_bytes(opened: &Opened, context: usize) -> Result<u64, Error> {
+        let metadata = opened.metadata();
+        let architecture = metadata.text("general.architecture")?;
+        let (tokens, numbers) = if EncoderConfig::knows(architecture.unwrap_or_default()) {
+            let config = EncoderConfig::read(metadata)?;
+            let tokens = vectors::PASS_TOKENS + context.min(config.context);
+            (tokens, 8 * config.embedding + 2 * config.feed_forward)
+        } else {
+            let config = opened.decoder()?;
+            let heads = 2 * config.heads * config.head_width + 2 * config.kv_width();
+            let numbers = 3 * config.embedding + heads + 2 * config.feed_forward;
+            (*batch::ALONE.1.end(), numbers)
+        };
+        // Floats, and once the largest of them as bytes with their scales.
+        Ok((tokens * numbers * 5) as u64)
     }
 
     /// The decoder, if it is one.

@@ -7,7 +7,10 @@ use crate::model::pooling::Pooled;
 use crate::model::{Cache, Part, Wanted};
 
 /// Tokens of one pass. An encoder takes whole texts: as many as begin before it.
-const PASS_TOKENS: usize = 256;
+pub(super) const PASS_TOKENS: usize = 256;
+
+/// Tokens that are looked at beyond those that are taken, as the last ones may depend on what follows.
+const SPARE: usize = 64;
 
 /// Texts whose vectors are being made.
 pub(super) struct Vectors {
@@ -31,6 +34,20 @@ impl Vectors {
         let after = loaded.tokenizer.after();
         let mut texts = Vec::with_capacity(embedding.texts.len());
         for (place, text) in embedding.texts.iter().enumerate() {
+            // Megabytes would hold up the others for seconds, only to be cut.
+            let most = loaded.longest.map(|longest| (context + SPARE) * longest);
+            let text = match most.filter(|&most| most < text.len()) {
+                None => text,
+                Some(most) if embedding.truncate => &text[..text.floor_char_boundary(most)],
+                Some(_) => {
+                    let text = format!(
+                        "input {place} has more than {context} tokens, allowed: at most {context} (the model's \
+                         own limit is {}); with truncate it is cut",
+                        loaded.network.context(),
+                    );
+                    return Err(Failure::new(Refusal::TooLong, text));
+                }
+            };
             let tokens = loaded.tokenizer.encode(text);
             let mut tokens = tokens.map_err(|error| request(error.to_string()))?;
             if tokens.is_empty() {

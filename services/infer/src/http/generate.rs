@@ -15,7 +15,7 @@ use super::answer::{self, Shape};
 use super::ask::{Ask, Piece, tool_names};
 use super::error::Refused;
 use super::models::blocking;
-use super::request::{Chat, Common, Generate, parse, read, rejected, settings};
+use super::request::{Chat, Common, Generate, or_default, parse, read, rejected, settings};
 use crate::engine::{Embedding, Prompt, Summary};
 use crate::library::{Details, Model};
 use crate::options::KeepAlive;
@@ -203,7 +203,7 @@ struct Embed {
     truncate: Option<bool>,
     #[serde(default)]
     dimensions: Option<usize>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     options: Map<String, Value>,
     #[serde(default)]
     keep_alive: Option<Value>,
@@ -213,9 +213,9 @@ struct Embed {
 #[derive(Debug, Deserialize)]
 struct EmbedOne {
     model: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     prompt: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     options: Map<String, Value>,
     #[serde(default)]
     keep_alive: Option<Value>,

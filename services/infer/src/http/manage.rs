@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::Server;
 use super::error::{Refused, line};
 use super::models::blocking;
-use super::request::{asked, parse, refuse, rejected};
+use super::request::{asked, named, parse, refuse, rejected};
 use crate::library::{self, Digest, Name, Recipe};
 
 /// Most files of one model.
@@ -206,8 +206,12 @@ pub(super) async fn get_manifest(
 
 #[derive(Debug, Deserialize)]
 struct Create {
-    #[serde(alias = "name")]
-    model: String,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    modelfile: Option<String>,
     #[serde(default)]
     from: Option<String>,
     #[serde(default)]
@@ -300,7 +304,18 @@ pub(super) async fn create(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
     let request: Create = parse(body)?;
-    let name = name(&request.model)?;
+    let parts = request.from.is_some() || request.files.is_some();
+    if !parts
+        && request
+            .modelfile
+            .as_ref()
+            .is_some_and(|text| !text.is_empty())
+    {
+        let text = "modelfile is not read here; allowed: its parts, as from, files, template, system, \
+                    parameters, messages and license, which Ollama's clients make of it";
+        return Err(Refused::bad(text));
+    }
+    let name = name(named(&request.model, &request.name)?)?;
     let streams = request.stream.unwrap_or(true);
     let recipe = request.recipe()?;
     // The steps are few: one for each layer.
@@ -363,8 +378,10 @@ pub(super) async fn copy(
 
 #[derive(Debug, Deserialize)]
 struct Delete {
-    #[serde(alias = "name")]
-    model: String,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
 }
 
 /// `DELETE /api/delete`.
@@ -373,6 +390,7 @@ pub(super) async fn delete(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Refused> {
     let request: Delete = parse(body)?;
-    blocking(move || Ok(server.library.delete(&request.model)?)).await?;
+    let model = named(&request.model, &request.name)?.to_owned();
+    blocking(move || Ok(server.library.delete(&model)?)).await?;
     Ok(StatusCode::OK)
 }

@@ -15,9 +15,13 @@ use crate::clock::rfc3339;
 use crate::gguf;
 use crate::library::{Model, Opened, Summary};
 
+/// The version of Ollama whose API this is: clients refuse an older one than they were made for. That of kOS
+/// is in `/api/v1/system`.
+const OLLAMA: &str = "0.13.0";
+
 /// `GET /api/version`.
 pub(super) async fn version() -> Json<Value> {
-    Json(json!({ "version": env!("CARGO_PKG_VERSION") }))
+    Json(json!({ "version": OLLAMA }))
 }
 
 /// Reads files on a thread of its own: the others go on being served.
@@ -92,7 +96,7 @@ pub(super) async fn show(
 ) -> Result<Json<Value>, Refused> {
     let request: Show = parse(body)?;
     blocking(move || {
-        let model = server.library.find(&request.model)?;
+        let model = server.library.find(request.model()?)?;
         let details = server.library.details(&model)?;
         let opened = model.open()?;
         let text = |key| opened.metadata().text(key).ok().flatten();

@@ -20,33 +20,64 @@ const MAX_MESSAGES: usize = 10_000;
 /// `POST /api/show`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Show {
-    #[serde(alias = "name")]
-    pub(super) model: String,
     #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) verbose: bool,
+}
+
+impl Show {
+    /// The model that is meant.
+    pub(super) fn model(&self) -> Result<&str, Refused> {
+        named(&self.model, &self.name)
+    }
+}
+
+/// A model by the field `model`, or by `name` as it was called before: Ollama's own client sends both, one
+/// of them empty.
+pub(super) fn named<'a>(
+    model: &'a Option<String>,
+    name: &'a Option<String>,
+) -> Result<&'a str, Refused> {
+    let given = [model, name].into_iter().flatten();
+    let mut given = given.map(String::as_str).filter(|text| !text.is_empty());
+    given
+        .next()
+        .ok_or_else(|| Refused::bad("missing field `model`"))
+}
+
+/// What a field has when it is `null`: some clients send what they have not.
+pub(super) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// `POST /api/generate`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Generate {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) prompt: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) system: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     suffix: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     template: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) context: Vec<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) raw: bool,
 }
 
 /// `POST /api/chat`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Chat {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) messages: Vec<ChatMessage>,
     #[serde(default)]
     pub(super) tools: Option<Vec<Value>>,

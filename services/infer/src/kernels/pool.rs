@@ -156,13 +156,11 @@ impl Pool {
             }
             std::hint::spin_loop();
         }
+        let others = shared.panicked.swap(false, Ordering::Relaxed);
         if let Err(panic) = own {
             resume_unwind(panic);
         }
-        assert!(
-            !shared.panicked.swap(false, Ordering::Relaxed),
-            "a computing thread panicked"
-        );
+        assert!(!others, "a computing thread panicked");
     }
 }
 
@@ -305,6 +303,15 @@ mod tests {
         let pool = Pool::new(2).unwrap();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             pool.run(64, &|piece| assert!(piece != 40, "a test asked for it"));
+        }));
+        assert!(outcome.is_err());
+        // Both threads at once.
+        let met = Barrier::new(2);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(2, &|_| {
+                met.wait();
+                panic!("a test asked for it");
+            });
         }));
         assert!(outcome.is_err());
         let sum = AtomicUsize::new(0);

@@ -147,17 +147,21 @@ fn a_token_is_the_same_whatever_comes_with_it() {
     let mut numbers = Numbers(5);
     let pool = Pool::new(2).unwrap();
     for format in FORMATS {
-        let (rows, columns, tokens) = (24, 512, 151);
-        let (matrix, _) = stored(format, numbers.take(rows * columns), columns);
-        let activations = numbers.take(tokens * columns);
-        for isa in Isa::all() {
-            let together = multiplied(&pool, isa, &matrix, &activations);
-            for (token, x) in activations.chunks_exact(columns).enumerate() {
-                assert_eq!(
-                    multiplied(&pool, isa, &matrix, x),
-                    together[rows * token..rows * (token + 1)],
-                    "{format:?} {isa}: token {token}"
-                );
+        // Columns that are no whole tiles, rows that are no whole groups, and several panels.
+        let shapes = [(24, 512, 151), (43, 576, 37), (19, 896, 29), (8, 2304, 530)];
+        let whole = |columns: &usize| columns.is_multiple_of(format.block_columns());
+        for (rows, columns, tokens) in shapes.into_iter().filter(|(_, columns, _)| whole(columns)) {
+            let (matrix, _) = stored(format, numbers.take(rows * columns), columns);
+            let activations = numbers.take(tokens * columns);
+            for isa in Isa::all() {
+                let together = multiplied(&pool, isa, &matrix, &activations);
+                for (token, x) in activations.chunks_exact(columns).enumerate() {
+                    assert_eq!(
+                        multiplied(&pool, isa, &matrix, x),
+                        together[rows * token..rows * (token + 1)],
+                        "{format:?} {isa} {rows}×{columns}: token {token}"
+                    );
+                }
             }
         }
     }

@@ -93,6 +93,12 @@ impl Tokenizer {
         &self.vocabulary
     }
 
+    /// What begins each text.
+    #[must_use]
+    pub fn before(&self) -> &[u32] {
+        &self.before
+    }
+
     /// The tokens of `text`, in which special tokens are recognised by their names. The tokens
     /// that begin and end a text are put around it when the model wants them; not a second time
     /// where the text has them (templates write the first).

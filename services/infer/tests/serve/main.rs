@@ -350,13 +350,53 @@ fn the_operator_answers_beside_the_models() {
 }
 
 #[test]
+fn what_clients_send_and_have_not_is_as_if_they_had_not_sent_it() {
+    let service = Service::start(&[]);
+    let model = "tiny-q4_0";
+    // As Ollama's own client in Go does.
+    for (path, body) in [
+        ("/api/show", json!({"model": model, "name": ""})),
+        (
+            "/api/show",
+            json!({"model": "", "name": model, "verbose": null}),
+        ),
+        (
+            "/api/embed",
+            json!({"model": model, "input": "x", "options": null, "keep_alive": null}),
+        ),
+        (
+            "/api/embeddings",
+            json!({"model": model, "prompt": "x", "options": null}),
+        ),
+        (
+            "/api/generate",
+            json!({"model": model, "prompt": "x", "system": null, "suffix": null, "template": null,
+                   "context": null, "raw": null, "images": null, "format": null, "think": null,
+                   "options": {"num_predict": 1, "num_ctx": 64.0}, "stream": false}),
+        ),
+        ("/api/chat", json!({"model": model, "messages": null})),
+    ] {
+        let (status, answer) = service.post(path, &body);
+        assert_eq!(status, 200, "{path} {body}: {answer}");
+    }
+    let delete = json!({"model": "none", "name": ""}).to_string();
+    let (status, text) = service.call("DELETE", "/api/delete", delete.as_bytes());
+    assert_eq!(status, 404, "{text}");
+}
+
+#[test]
 fn bad_requests_get_an_error_that_says_why() {
     let service = Service::start(&[]);
     let error = |path: &str, body: Value| {
         let (status, answer) = service.post(path, &body);
         (
             status,
-            answer["error"].as_str().unwrap_or_default().to_owned(),
+            // OpenAI's are objects.
+            [&answer["error"], &answer["error"]["message"]]
+                .into_iter()
+                .find_map(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
         )
     };
     let prompt = |more: Value| {
@@ -472,6 +512,37 @@ fn bad_requests_get_an_error_that_says_why() {
             json!({"model": "tiny-q4_0", "messages": [{"role": "user", "content": 5}]}),
             400,
             "messages[0].content: invalid type: integer `5`",
+        ),
+        (
+            "/api/show",
+            json!({"model": "", "name": ""}),
+            400,
+            "missing field `model`",
+        ),
+        (
+            "/api/create",
+            json!({"model": "made", "modelfile": "FROM x"}),
+            400,
+            "modelfile is not read here",
+        ),
+        (
+            "/v1/completions",
+            json!({"model": "tiny-q4_0", "prompt": "x", "echo": true}),
+            400,
+            "echo is not supported",
+        ),
+        (
+            "/v1/completions",
+            json!({"model": "tiny-q4_0", "prompt": "x", "best_of": 2}),
+            400,
+            "best_of is not supported",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": "tiny-q4_0", "messages": [{"role": "user", "content": "x"}],
+                   "functions": [{"name": "f"}]}),
+            400,
+            "functions is not supported",
         ),
         (
             "/api/embed",

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::error::Refused;
 use super::super::generate::Texts;
-use super::super::request::{CalledTool, read, refuse};
+use super::super::request::{CalledTool, asked, read, refuse};
 use super::tools::Tools;
 use crate::constrain::{Document, Grammar};
 use crate::template::Message;
@@ -122,6 +122,11 @@ struct ChatRest {
     top_logprobs: Option<usize>,
     #[serde(default)]
     reasoning_effort: Option<String>,
+    /// As `tools` were called before.
+    #[serde(default)]
+    functions: Value,
+    #[serde(default)]
+    function_call: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -241,11 +246,14 @@ impl Chat {
 impl Chat {
     /// In parts, each of which says by its key what is wrong; flattened fields could not.
     pub(super) fn read(body: &[u8]) -> Result<Self, Refused> {
+        let rest: ChatRest = read(body)?;
+        refuse(asked(&rest.functions), "functions")?;
+        refuse(asked(&rest.function_call), "function_call")?;
         Ok(Self {
             model: read::<Named>(body)?.model,
             common: read(body)?,
             tools: Tools::read(body)?,
-            rest: read(body)?,
+            rest,
         })
     }
 }
@@ -295,12 +303,18 @@ struct CompletionRest {
     logprobs: Option<usize>,
     #[serde(default)]
     suffix: Option<String>,
+    #[serde(default)]
+    echo: Option<bool>,
+    #[serde(default)]
+    best_of: Option<u64>,
 }
 
 impl Completion {
     /// As [`Chat::read`].
     pub(super) fn read(body: &[u8]) -> Result<Self, Refused> {
         let rest: CompletionRest = read(body)?;
+        refuse(rest.echo == Some(true), "echo")?;
+        refuse(rest.best_of.is_some_and(|count| count > 1), "best_of")?;
         refuse(
             rest.suffix.is_some_and(|suffix| !suffix.is_empty()),
             "suffix",

@@ -55,6 +55,8 @@ struct Rest {
     background: Value,
     #[serde(default)]
     prompt: Value,
+    #[serde(default)]
+    truncation: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,6 +115,12 @@ impl Request {
             (&rest.prompt, "prompt"),
         ] {
             refuse(asked(value), name)?;
+        }
+        // A conversation is never cut here.
+        let cut = rest.truncation.as_deref().filter(|&how| how != "disabled");
+        if let Some(found) = cut {
+            let text = format!("truncation is {found:?}, allowed: \"disabled\"");
+            return Err(Refused::bad(text));
         }
         // What a response repeats of its request, with what holds when it says nothing.
         let mut said: Map<String, Value> = read(body)?;
@@ -332,6 +340,10 @@ mod tests {
             read.unwrap_err().text().to_owned()
         };
         for (more, part) in [
+            (
+                json!({"truncation": "auto"}),
+                "truncation is \"auto\", allowed",
+            ),
             (
                 json!({"previous_response_id": "x"}),
                 "previous_response_id is not supported",
