@@ -1,6 +1,6 @@
 //! Models that are uploaded: made, used by both APIs, and there again after a reboot.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use kos_tests::{Boot, DataDisk, Guest, Image, environment};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -24,6 +24,9 @@ fn a_model_that_was_uploaded_answers_before_and_after_a_reboot() -> Result<()> {
     });
     guest.models().post_json("/api/create", made)?;
     let before = both_answer(&guest)?;
+    let log = guest.api().log("infer")?;
+    let hears = |line: &String| line.contains("hears when memory is short from the machine's PSI");
+    ensure!(log.iter().any(hears), "{log:#?}");
 
     guest.send_down("/api/v1/system/reboot", None)?;
     guest.wait_reboot()?;
