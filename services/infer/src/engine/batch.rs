@@ -1,12 +1,12 @@
 //! The answers that are being given: each pass takes a token of every one, and pieces of the prompts
 //! of those that are not that far.
 
-use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::generation::{Generation, Turn};
 use super::kept::Kept;
+use super::pace::{ALONE, BESIDE_OTHERS};
 use super::{Event, Events, Failure, Loaded, Refusal, lookup};
 use crate::kernels::Pool;
 use crate::model::{Error, Part, Wanted};
@@ -16,42 +16,6 @@ pub(super) const MOST: usize = 8;
 
 /// Answers at once with those that wait for their clients to read.
 pub(super) const MOST_WITH_PAUSED: usize = 32;
-
-/// Prompt tokens read in one pass when nobody waits for a token: as many as are read in that time, within
-/// that range. Larger passes are faster, but a client that leaves and a service that stops wait for the
-/// end of the current one.
-pub(super) const ALONE: (Duration, RangeInclusive<usize>) = (Duration::from_secs(1), 32..=256);
-
-/// As many while others wait for their tokens.
-const BESIDE_OTHERS: (Duration, RangeInclusive<usize>) = (Duration::from_millis(250), 16..=64);
-
-/// How fast a model reads prompts on this machine.
-#[derive(Default)]
-pub(super) struct Pace {
-    /// Nanoseconds for a token; none before the first pass.
-    nanoseconds: AtomicU64,
-}
-
-impl Pace {
-    /// Prompt tokens of a pass.
-    fn tokens(&self, (time, range): &(Duration, RangeInclusive<usize>)) -> usize {
-        let each = match self.nanoseconds.load(Ordering::Relaxed) {
-            // What is slow must not begin with the most.
-            0 => return (*range.end()).min(64),
-            each => u128::from(each),
-        };
-        let tokens = usize::try_from(time.as_nanos() / each).unwrap_or(usize::MAX);
-        let tokens = tokens.clamp(*range.start(), *range.end());
-        tokens / range.start() * range.start()
-    }
-
-    /// Notes how long a pass took.
-    fn note(&self, tokens: usize, time: Duration) {
-        let each = time.as_nanos() / tokens.max(1) as u128;
-        let each = u64::try_from(each).unwrap_or(u64::MAX).max(1);
-        self.nanoseconds.store(each, Ordering::Relaxed);
-    }
-}
 
 /// What happened to a generation.
 pub(super) struct Ended {
@@ -135,8 +99,9 @@ pub(super) fn pass(
         };
     };
     let tokens: usize = parts.iter().map(|part| part.tokens.len()).sum();
-    // Weights that are read from the file first say nothing of the pace.
-    let ready = tokens >= *BESIDE_OTHERS.1.start() && loaded.owed() == 0;
+    // Weights that are read from the file first say nothing of the pace; nor does a pass of few tokens,
+    // which waits for memory.
+    let tells = tokens >= *BESIDE_OTHERS.1.start() && loaded.owed() == 0;
     let started = Instant::now();
     let mut logits = match decoder.forward(pool, &mut parts) {
         Ok(logits) => logits,
@@ -154,8 +119,7 @@ pub(super) fn pass(
             };
         }
     };
-    // A pass of few tokens waits for memory, and says nothing of one of many.
-    if ready {
+    if tells {
         loaded.pace.note(tokens, started.elapsed());
     }
     let mut rest = &mut logits[..];
@@ -244,28 +208,5 @@ impl Ended {
             }
         };
         (events, event)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pass_takes_about_its_time() {
-        let pace = Pace::default();
-        assert_eq!(
-            [64, 64],
-            [&ALONE, &BESIDE_OTHERS].map(|pass| pace.tokens(pass))
-        );
-        for (milliseconds, alone, beside) in
-            [(1, 256, 64), (5, 192, 48), (10, 96, 16), (900, 32, 16)]
-        {
-            pace.note(64, Duration::from_millis(64 * milliseconds));
-            let found = [&ALONE, &BESIDE_OTHERS].map(|pass| pace.tokens(pass));
-            assert_eq!(found, [alone, beside], "{milliseconds} ms a token");
-        }
-        pace.note(1, Duration::ZERO);
-        assert_eq!(pace.tokens(&ALONE), 256);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::batch::Pace;
 use super::network::Network;
+use super::pace::Pace;
 use super::{Failure, Refusal};
 use crate::constrain::{Piece, Pieces};
 use crate::gguf;
@@ -15,6 +15,7 @@ use crate::tokenizer::Tokenizer;
 /// What the process takes beside weights, keys and values: the code itself, vocabularies, requests, and
 /// the numbers of a pass as long as they are no more than [`PASS_BYTES`].
 const WORKING_BYTES: u64 = 32 * 1024 * 1024;
+/// Of these, what is for the numbers of a pass.
 const PASS_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Everything that a generation needs.

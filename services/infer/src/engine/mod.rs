@@ -15,6 +15,7 @@ mod kept;
 mod loaded;
 mod lookup;
 mod network;
+mod pace;
 mod shelf;
 mod stops;
 mod vectors;

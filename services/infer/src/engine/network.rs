@@ -1,6 +1,6 @@
 //! What computes: a decoder or an encoder.
 
-use super::{batch, vectors};
+use super::{pace, vectors};
 use crate::kernels::Keep;
 use crate::library::Opened;
 use crate::model::{Decoder, Encoder, EncoderConfig, Error, Pooling, Tensors};
@@ -64,7 +64,7 @@ impl Network {
             let config = opened.decoder()?;
             let heads = 2 * config.heads * config.head_width + 2 * config.kv_width();
             let numbers = 3 * config.embedding + heads + 2 * config.feed_forward;
-            (*batch::ALONE.1.end(), numbers)
+            (*pace::ALONE.1.end(), numbers)
         };
         // Floats, and once the largest of them as bytes with their scales.
         Ok((tokens * numbers * 5) as u64)

@@ -4,7 +4,7 @@ use std::io;
 
 use super::lanes::Lanes;
 use super::matrix::Pieces;
-use super::vectors::rows as each_row;
+use super::vectors::{LARGE, rows as each_row};
 use super::zeroed::Zeroed;
 use super::{Isa, Pool, for_isa};
 
@@ -330,8 +330,6 @@ unsafe fn quantize_block<L: Lanes>(to: &Places, index: usize, floats: &[f32]) {
 /// The nearest integer, ties to even, of what is within -127 and 127; of anything else any.
 #[inline(always)]
 fn nearest(number: f32) -> i8 {
-    // So large that no place is left behind the point: the last byte is the integer.
-    const LARGE: f32 = 12_582_912.0;
     (number + LARGE).to_bits() as i8
 }
 

@@ -3,8 +3,9 @@
 //! Work is cut into pieces. Each thread has a share of them, one after the other, so that it reads
 //! memory as a stream; one that is through with its own takes what is left of the others'. Whoever
 //! calls takes pieces too, and waits only for pieces that another thread has taken: a thread that
-//! the machine gives to somebody else before it took one holds nobody up. Threads watch for the next work for a short while before
-//! they sleep, because a token is a few hundred works with almost nothing between them.
+//! the machine gives to somebody else before it took one holds nobody up. Threads watch for the
+//! next work for a short while before they sleep, because a token is a few hundred works with
+//! almost nothing between them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

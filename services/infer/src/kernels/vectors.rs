@@ -119,14 +119,16 @@ pub fn add(floats: &mut [f32], more: &[f32]) {
     }
 }
 
+/// So large that no place is left behind the point of what is added to it: the last bits of the sum are the
+/// nearest integer, the even one where two are as near.
+pub(super) const LARGE: f32 = 12_582_912.0;
+
 /// e^x, within two units in the last place where the result is a normal float.
 #[inline(always)]
 fn exponential(x: f32) -> f32 {
     // e^x = 2^n · e^r with |r| below half of ln 2; the series after Cephes' expf.
     const LN2_UPPER: f32 = 0.693_359_4;
     const LN2_LOWER: f32 = -2.121_944_4e-4;
-    // So large that no place is left behind the point: the last bits are the integer.
-    const LARGE: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
     let large = x * std::f32::consts::LOG2_E + LARGE;
     let n = large - LARGE;

@@ -45,16 +45,9 @@ pub struct Part<'a> {
     pub wanted: Wanted,
 }
 
+/// What a pass computes with, side by side: each begins at a line of the cache.
 #[derive(Default)]
 struct Buffers(Vec<Cut<f32>>);
-
-/// So many zeros.
-fn zeros(length: usize) -> Result<Vec<f32>, Error> {
-    let mut zeros = Vec::new();
-    (zeros.try_reserve_exact(length)).map_err(|error| Error::Memory(error.into()))?;
-    zeros.resize(length, 0.0);
-    Ok(zeros)
-}
 
 impl Buffers {
     /// Buffers of these lengths, with whatever is in them.
@@ -76,6 +69,14 @@ impl Buffers {
             &mut buffer[..length]
         }))
     }
+}
+
+/// So many zeros.
+fn zeros(length: usize) -> Result<Vec<f32>, Error> {
+    let mut zeros = Vec::new();
+    (zeros.try_reserve_exact(length)).map_err(|error| Error::Memory(error.into()))?;
+    zeros.resize(length, 0.0);
+    Ok(zeros)
 }
 
 impl Decoder {
