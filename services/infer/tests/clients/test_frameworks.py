@@ -1,5 +1,6 @@
 """`langchain-ollama` and `litellm` against the box."""
 
+import asyncio
 import json
 import os
 import unittest
@@ -9,6 +10,7 @@ from typing import Literal
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
+import ollama
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_ollama import ChatOllama, OllamaEmbeddings, OllamaLLM
 from pydantic import BaseModel
@@ -52,6 +54,27 @@ class LangChain(unittest.TestCase):
             ToolMessage("cold", tool_call_id="1"),
         ]
         self.assertTrue(chat.invoke(messages).response_metadata["done"])
+
+    def test_errors(self):
+        chat = ChatOllama(**{**self.usual, "model": "nobody"})
+        with self.assertRaises(ollama.ResponseError) as raised:
+            chat.invoke([HumanMessage("hello")])
+        self.assertEqual(raised.exception.status_code, 404)
+        with self.assertRaisesRegex(ValueError, "nobody"):
+            ChatOllama(**{**self.usual, "model": "nobody"}, validate_model_on_init=True)
+        chat = ChatOllama(**self.usual)
+        with self.assertRaises(ollama.ResponseError) as raised:
+            chat.invoke([HumanMessage("long " * 5000)])
+        self.assertEqual(raised.exception.status_code, 400)
+
+    def test_who_leaves_in_the_middle_stops_the_answer(self):
+        endless = ChatOllama(**{**self.usual, "num_predict": -1, "num_ctx": 500})
+        for _ in range(3):
+            stream = endless.stream([HumanMessage("hello")])
+            next(stream)
+            stream.close()
+        answer = ChatOllama(**self.usual).invoke([HumanMessage("hello")])
+        self.assertEqual(answer.usage_metadata["output_tokens"], 12)
 
     @needs_embedder
     def test_vectors(self):
@@ -98,6 +121,27 @@ class LiteLlm(unittest.TestCase):
             with self.assertRaises(Exception) as raised:
                 litellm.completion(**other, **self.usual)
             self.assertIn("nobody", str(raised.exception))
+
+    def test_who_leaves_in_the_middle_stops_the_answer(self):
+        async def leave(way) -> None:
+            # Without a limit of tokens: it ends because nobody listens.
+            stream = await litellm.acompletion(**way, **self.usual, stream=True)
+            reading = asyncio.ensure_future(anext(aiter(stream)))
+            await reading
+            rest = asyncio.ensure_future(collect(stream))
+            await asyncio.sleep(0)
+            rest.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await rest
+
+        async def collect(stream) -> None:
+            async for _ in stream:
+                await asyncio.sleep(0)
+
+        for way in self.ways:
+            asyncio.run(leave(way))
+            whole = litellm.completion(**way, **self.usual, max_tokens=12)
+            self.assertEqual(whole.usage.completion_tokens, 12, way)
 
     @needs_embedder
     def test_vectors(self):
