@@ -44,6 +44,49 @@ fn a_model_that_was_uploaded_answers_before_and_after_a_reboot() -> Result<()> {
     disk.file_system().check_left_clean()
 }
 
+/// The machine's memory is short and somebody waits for it: the model that nobody uses goes, and is loaded
+/// again when it is asked.
+#[test]
+fn a_model_that_nobody_uses_goes_when_memory_is_short() -> Result<()> {
+    let disk = DataDisk::create()?;
+    let guest = Boot::new("models-short", Image::Test).disk(&disk).start()?;
+    let digest = upload(&guest, &std::fs::read(environment::model()?)?)?;
+    let made = json!({ "model": NAME, "files": { "tiny.gguf": digest }, "stream": false });
+    let models = guest.models();
+    models.post_json("/api/create", made)?;
+    let asked = json!({
+        "model": NAME, "prompt": "hello", "stream": false, "keep_alive": -1,
+        "options": { "num_predict": 2 },
+    });
+    models.post_json("/api/generate", asked.clone())?;
+    let loaded = || -> Result<bool> {
+        let seen = models.get("/api/ps")?;
+        let all = seen["models"].as_array().context("no list")?;
+        Ok(all.iter().any(|model| model["model"] == NAME))
+    };
+    ensure!(loaded()?, "it stays in memory without an end");
+
+    // One fills the machine but for a twelfth, and one waits for what it may not have.
+    guest.api().start("filler")?;
+    guest.wait_log("filler", |line| line.starts_with("took "))?;
+    let waiter = "name = \"waiter\"\ndescription = \"Waits for memory\"\n\
+         program = \"/bin/test-supervised\"\nargs = [\"thrash\"]\nuid = 20013\n\n\
+         [readiness]\nkind = \"none\"\n\n\
+         [limits]\nmemory = \"64M\"\nmemory-high = \"8M\"\ncpu = 0.5\n";
+    let manifest = "/api/v1/services/waiter/manifest";
+    guest.api().put_text(manifest, waiter)?.success()?;
+    let unloaded = format!("unloaded {NAME}: memory is short");
+    guest.wait_log("infer", |line| line.contains(&unloaded))?;
+    ensure!(!loaded()?, "it is still listed");
+
+    guest.api().request("DELETE", manifest, None)?.success()?;
+    guest.api().stop("filler")?;
+    let again = models.post_json("/api/generate", asked)?.json()?;
+    assert_eq!(again["eval_count"], 2, "{again}");
+    ensure!(loaded()?, "it is loaded again");
+    Ok(())
+}
+
 /// The disk has some 80 MiB, of which 64 are not for models.
 #[test]
 fn a_model_that_does_not_fit_is_refused_and_the_box_goes_on() -> Result<()> {

@@ -36,6 +36,7 @@ fn main() -> Result<ExitCode> {
         ["http", port, refusals] => http(number(port)?, number(refusals)?)?,
         ["secret", name] => secret(name)?,
         ["thrash"] => thrash(),
+        ["fill", part] => fill(number(part)?)?,
         _ => bail!("no such mood: {words:?}"),
     }
     Ok(ExitCode::SUCCESS)
@@ -152,6 +153,30 @@ fn thrash() {
     loop {
         let pieces: Vec<Vec<u8>> = (0..24).map(|_| black_box(vec![0xa5; MIB])).collect();
         drop(black_box(pieces));
+    }
+}
+
+/// Takes memory until only one part of so many of the machine's is available, and holds it.
+fn fill(part: u64) -> Result<()> {
+    let mut taken = Vec::new();
+    let mut told = false;
+    loop {
+        let facts = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+        let field = |name: &str| {
+            let rest = facts.lines().find_map(|line| line.strip_prefix(name));
+            let number = rest.and_then(|rest| rest.split_whitespace().next());
+            number.and_then(|number| number.parse::<u64>().ok())
+        };
+        let total = field("MemTotal:").context("no MemTotal")?;
+        if field("MemAvailable:").context("no MemAvailable")? > total / part {
+            // Not zeroes: those could stay one shared page.
+            taken.push(black_box(vec![0xa5_u8; MIB]));
+            continue;
+        }
+        if !std::mem::replace(&mut told, true) {
+            println!("took {} MiB", taken.len());
+        }
+        thread::sleep(BEAT);
     }
 }
 

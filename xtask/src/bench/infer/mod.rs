@@ -8,6 +8,9 @@ mod peer;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -44,9 +47,44 @@ pub struct InferArgs {
     /// Rounds of each side; medians are compared.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=20))]
     pub rounds: u16,
+    /// Keeps one processor busy meanwhile, as another service might.
+    #[arg(long)]
+    pub neighbour: bool,
     /// Prints JSON instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A thread of this program that does nothing but take time, until this ends.
+struct Neighbour {
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Neighbour {
+    fn start() -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let asked = ends.clone();
+        let thread = std::thread::spawn(move || {
+            while !asked.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        Neighbour {
+            ends,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It cannot panic, and there is nobody to tell.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// What the engine's side prints.
@@ -109,6 +147,7 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &InferArgs) -> Resu
     let scratch = tempfile::Builder::new()
         .prefix("bench-infer-")
         .tempdir_in(workspace.out()?)?;
+    let _neighbour = args.neighbour.then(Neighbour::start);
     let mut rows = Vec::new();
     for shape in shapes {
         let formats = Mix::ALL
@@ -234,11 +273,18 @@ fn table(rows: &[Row], args: &InferArgs, bandwidths: &[f64]) -> String {
         );
     }
     text += &format!(
-        "\nTokens each second, kos / llama.cpp: prompts of {}, answers of {}; medians of {} rounds\n\n\
+        "\nTokens each second, kos / llama.cpp: prompts of {}, answers of {}; medians of {} rounds{}\n\n\
          | shape | format | threads | prompt | × | answer | × | of bandwidth | four together, to one \
          | an edit, to llama.cpp | load, ms | first token, ms | peak memory without cache, to file |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
-        args.prompt, args.answer, args.rounds
+        args.prompt,
+        args.answer,
+        args.rounds,
+        if args.neighbour {
+            ", beside a neighbour that keeps one processor busy"
+        } else {
+            ""
+        }
     );
     for row in rows {
         let [ours, theirs] = row.prompt;
