@@ -21,8 +21,11 @@ const PACKAGE: &str = "kos-training";
 const MODEL: &str = "image/models/operator.gguf";
 /// Requests by hand, to say on the way how well it goes.
 const DEVELOPMENT: &str = "services/infer/tests/operator/development.jsonl";
-/// Requests by hand that nothing is chosen by.
-const HELD_OUT: &str = "services/infer/tests/operator/held-out.jsonl";
+/// Requests by hand that nothing is chosen by, by two authors.
+const HELD_OUT: [&str; 2] = [
+    "services/infer/tests/operator/held-out.jsonl",
+    "services/infer/tests/operator/held-out-other.jsonl",
+];
 
 /// Trains the operator, the model that comes with the box, or says how good it is.
 ///
@@ -66,7 +69,11 @@ pub fn run(workspace: &Workspace, stages: &mut Stages, args: &TrainArgs) -> Resu
                 .args(["--seed", &args.seed.to_string()]),
         )?;
     }
-    finished(trainer().args(["score", "--model", MODEL, DEVELOPMENT, HELD_OUT]))
+    finished(
+        trainer()
+            .args(["score", "--model", MODEL, DEVELOPMENT])
+            .args(HELD_OUT),
+    )
 }
 
 /// Runs it where its output is seen: it is what there is to wait for.
