@@ -126,8 +126,7 @@ class LiteLlm(unittest.TestCase):
         async def leave(way) -> None:
             # Without a limit of tokens: it ends because nobody listens.
             stream = await litellm.acompletion(**way, **self.usual, stream=True)
-            reading = asyncio.ensure_future(anext(aiter(stream)))
-            await reading
+            await anext(aiter(stream))
             rest = asyncio.ensure_future(collect(stream))
             await asyncio.sleep(0)
             rest.cancel()

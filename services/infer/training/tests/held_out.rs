@@ -19,9 +19,9 @@ use kos_training::score::{Example, read, score};
 /// Requests that are made and compared. A grammar that could make one of the held-out sentences would
 /// most likely have made it among so many: half of a line's words stand in choices of some ten.
 const MADE: usize = 1_000_000;
-/// Exactly right of the held-out requests, in percent: what docs/operator.md says, less one for a
-/// processor whose last bits differ.
-const LEAST_EXACT: f64 = 92.8;
+/// The held-out requests of each author, and how many of them are exactly right, in percent: what
+/// docs/operator.md says, less one or two requests for a processor whose last bits differ.
+const HELD_OUT: [(&str, f64); 2] = [("held-out.jsonl", 93.4), ("held-out-other.jsonl", 88.8)];
 
 fn examples(name: &str) -> Vec<Example> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/operator");
@@ -30,9 +30,10 @@ fn examples(name: &str) -> Vec<Example> {
 
 /// Those of both authors.
 fn held_out() -> Vec<Example> {
-    let mut all = examples("held-out.jsonl");
-    all.extend(examples("held-out-other.jsonl"));
-    all
+    HELD_OUT
+        .iter()
+        .flat_map(|(name, _)| examples(name))
+        .collect()
 }
 
 #[test]
@@ -84,13 +85,15 @@ fn the_file_in_the_image_is_as_good_as_its_record_says() {
     let length = file.metadata().unwrap().len();
     let header = gguf::File::read(std::io::BufReader::new(&file), length).unwrap();
     let operator = Operator::load(&header, &file).unwrap();
-    let judged = score(&operator, &held_out()).unwrap();
-    let (all, right) = judged.total();
-    assert!(
-        100.0 * right as f64 >= LEAST_EXACT * all as f64,
-        "{}",
-        judged.show()
-    );
+    for (name, least) in HELD_OUT {
+        let judged = score(&operator, &examples(name)).unwrap();
+        let (all, right) = judged.total();
+        assert!(
+            100.0 * right as f64 >= least * all as f64,
+            "{name}: {}",
+            judged.show()
+        );
+    }
     // Long, empty and foreign requests are none, and nothing worse.
     for say in [
         "",
